@@ -1,0 +1,67 @@
+# make demo        see it work: install into .venv, enrol and recognise real photographs, draw demo/
+# make test        every test                    make check       style, lint, types
+# make bench       the benchmarks                make kernels     compile the CUDA kernels (needs nvcc)
+# make gpu-check   the tests that need a GPU     make clean       remove what these made
+#
+# ARGS goes to the command that a target ends with: make test ARGS="-k gallery"
+
+PYTHON ?= python3
+# An exact version, and installed first: left to itself pip takes a newer CUDA build of several gigabytes.
+TORCH ?= torch==2.13.0
+NVCC ?= nvcc
+GPUS ?= 75 80 86 87 89 90 100 110 120
+ARGS ?=
+
+PIP := -m pip --quiet --disable-pip-version-check install
+TEST := .venv-test/bin/python -m
+KERNELS := $(wildcard kernels/*.cu)
+
+.PHONY: demo test check bench kernels gpu-check clean
+
+demo: .venv/installed
+	.venv/bin/fieldshot demo --out demo $(ARGS)
+
+test: .venv-test/installed
+	$(TEST) pytest -q $(ARGS)
+
+check: .venv-test/installed
+	$(TEST) ruff format --check --quiet
+	$(TEST) ruff check --quiet
+	$(TEST) mypy $(ARGS)
+
+bench: .venv-test/installed
+	$(TEST) pytest -q benchmarks $(ARGS)
+
+gpu-check: .venv-test/installed
+	FIELDSHOT_REQUIRE_GPU=1 $(TEST) pytest -q -m gpu $(ARGS)
+
+kernels:
+	@test -n "$(KERNELS)" || { echo "make kernels: kernels/ holds no .cu file yet, nothing was compiled" >&2; exit 1; }
+	@mkdir -p build/kernels
+	for kernel in $(basename $(notdir $(KERNELS))); do \
+	  $(NVCC) -std=c++17 -O3 --fatbin $(foreach sm,$(GPUS),-gencode arch=compute_$(sm),code=sm_$(sm)) \
+	    -gencode arch=compute_$(lastword $(GPUS)),code=compute_$(lastword $(GPUS)) \
+	    -o build/kernels/$$kernel.fatbin kernels/$$kernel.cu || exit 1; \
+	done
+
+clean:
+	rm -rf .venv .venv-test build dist demo sdk/*.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+# A virtual environment is whole when its stamp is there, and made anew in place when the requirements change.
+.venv/installed .venv-test/installed: setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "make: fieldshot needs Python 3.10 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
+	  || { echo "make: $(PYTHON) cannot make virtual environments; mend it with: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(@D)
+	$(install)
+	@touch $@
+
+.venv/installed: install = $(@D)/bin/python $(PIP) --editable '.[demo]'
+
+define install-test
+@echo "Installing torch and the test tools into $(@D); this takes a few minutes, once"
+$(@D)/bin/python $(PIP) '$(TORCH)'
+$(@D)/bin/python $(PIP) --editable '.[dev]'
+endef
+.venv-test/installed: install = $(install-test)
