@@ -1,4 +1,4 @@
-"""How fieldshot is built and installed. Packages are named one by one, so that no `tests` lands in site-packages."""
+"""How fieldshot is built and installed; packages are named one by one, so that no `tests` gets installed."""
 
 import re
 from pathlib import Path
