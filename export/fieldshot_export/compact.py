@@ -1,12 +1,13 @@
 """The embedded default backbone: a small convolutional network trained by the project itself.
 
-The network is a RegNetX (Radosavovic et al., "Designing Network Design Spaces", CVPR 2020, section 4): a stem,
-four stages of residual blocks whose 3x3 convolution is grouped, and no bottleneck. Two things differ from the
-paper, both for small pictures: the first stage keeps the stem's resolution, so the total stride is 16, and a last
-1x1 convolution widens the features before the mean pool. `export/train_default.py` trains it by distillation
-(Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015).
+The network is a RegNetX (Radosavovic et al., "Designing Network Design Spaces", CVPR 2020, section 4): a
+stem, four stages of residual blocks whose 3x3 convolution is grouped, and no bottleneck. Two things differ
+from the paper, both for small pictures: the first stage keeps the stem's resolution, so the total stride is
+16, and a last 1x1 convolution widens the features before the mean pool. `export/train_default.py` trains it
+by distillation (Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015).
 
-Only convolution, batch norm, ReLU, addition and a mean occur, so that ONNX Runtime and TensorRT fuse all of it.
+Only convolution, batch norm, ReLU, addition and a mean occur, which ONNX Runtime and TensorRT know how to
+fuse.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ STD = (0.5, 0.5, 0.5)
 
 _STEM_WIDTH = 32
 _GROUP_WIDTH = 16
-_STAGES = ((32, 1, 1), (64, 2, 2), (128, 5, 2), (256, 3, 2))  # (width, number of blocks, stride) of each stage
+# Width, number of blocks and stride of each stage.
+_STAGES = ((32, 1, 1), (64, 2, 2), (128, 5, 2), (256, 3, 2))
 
 
 def _conv(n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -62,7 +64,7 @@ class Block(nn.Module):
 
 
 class Compact(nn.Module):
-    """Fully convolutional backbone: pictures of any size from about 32 pixels to embeddings of width `DIM`."""
+    """Fully convolutional backbone: from pictures of about 32 pixels or more to embeddings of width `DIM`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +82,7 @@ class Compact(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, Block):
-                # Each residual branch starts at zero, so that the untrained network is shallow and learns quickly.
+                # Each residual branch starts at zero: the untrained network is shallow and learns quickly.
                 nn.init.zeros_(module.expand[1].weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
