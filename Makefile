@@ -12,7 +12,8 @@ NVCC ?= nvcc
 GPUS ?= 75 80 86 87 89 90 100 110 120
 ARGS ?=
 
-PIP := -m pip --quiet --disable-pip-version-check install
+# Only errors: where an index or a cache is odd, pip warns once per package.
+PIP := -m pip -qq --disable-pip-version-check install
 TEST := .venv-test/bin/python -m
 KERNELS := $(wildcard kernels/*.cu)
 
