@@ -34,6 +34,7 @@ setup(
         "fieldshot",
         "fieldshot.backbone",
         "fieldshot.cli",
+        "fieldshot.gallery",
         "fieldshot.head",
         "fieldshot.ops",
         "fieldshot_export",

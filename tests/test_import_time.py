@@ -1,4 +1,4 @@
-"""`import fieldshot` is cheap, and every module imports where only the runtime's dependencies are installed."""
+"""`import fieldshot` is cheap, and every module imports where only the runtime's own needs are there."""
 
 from __future__ import annotations
 
