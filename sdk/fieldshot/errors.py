@@ -7,6 +7,7 @@
     ├── NotFittedError (ValueError, AttributeError)   a head that has seen no samples yet
     ├── BundleError (ValueError)         a bundle or model file that is damaged, unsafe or too new
     ├── ContractError (ValueError)       embeddings of one backbone meant for another
+    ├── OptionError (ValueError)         an argument that is none of its choices or out of its range
     ├── EngineError (RuntimeError)       an engine that cannot run, or gives wrong embeddings
     ├── GalleryError (OSError)           the gallery file cannot be read or written
     ├── MissingFileError (FileNotFoundError)
@@ -32,6 +33,7 @@ __all__ = [
     "MissingDependencyError",
     "MissingFileError",
     "NotFittedError",
+    "OptionError",
     "PictureError",
 ]
 
@@ -75,6 +77,10 @@ class BundleError(FieldshotError, ValueError):
 
 class ContractError(FieldshotError, ValueError):
     """Embeddings of one backbone meant for another."""
+
+
+class OptionError(FieldshotError, ValueError):
+    """An argument that is none of its choices or out of its range."""
 
 
 class EngineError(FieldshotError, RuntimeError):

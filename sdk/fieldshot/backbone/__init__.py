@@ -1,0 +1,228 @@
+"""The frozen network: pictures in, embeddings out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sized
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fieldshot.backbone.batches import batches
+from fieldshot.backbone.bundle import Bundle
+from fieldshot.backbone.engine import Engine, create
+from fieldshot.errors import BundleError, OptionError, PictureError
+from fieldshot.images import Pixels, Preprocessing, read
+
+__all__ = ["Backbone", "Bundle"]
+
+Floats = npt.NDArray[np.float32]
+Progress = Callable[[int, "int | None"], object]
+Item = TypeVar("Item")
+
+_DEFAULT = Path(__file__).with_name("default.fieldshot")
+_MAX_WORKERS = 4
+
+
+class Backbone:
+    """A frozen network, ready to run; make one with ``Backbone.default`` or ``Backbone.load``.
+
+    Attributes
+    ----------
+    bundle : Bundle
+        Where it comes from.
+    path : Path or None
+        File or folder of the bundle; None for the embedded one.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, *, path: Path | None) -> None:
+        self.bundle = bundle
+        self.path = path
+        self._engine = engine
+
+    @classmethod
+    def default(cls, *, engine: str = "auto", threads: int | None = None) -> Backbone:
+        """Load the backbone that comes with fieldshot; parameters and errors as in ``load``."""
+        if not _DEFAULT.exists():
+            raise BundleError(
+                "the embedded backbone must lie in the package (got none)",
+                hint="reinstall fieldshot, or pass a bundle of your own to Backbone.load",
+            )
+        bundle = Bundle.open(_DEFAULT)
+        return cls(bundle, create(engine, bundle, threads), path=None)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], engine: str = "auto", *, threads: int | None = None) -> Backbone:
+        """Load a backbone from a bundle and check that it gives the embeddings that the bundle states.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            The bundle, a zip file or a folder.
+        engine : {"auto", "onnxruntime", "tensorrt"}
+            What runs the network; ``auto`` takes the fastest there is.
+        threads : int, optional
+            Threads of one run on the CPU, and of those that prepare pictures; left out, as many as the machine offers.
+
+        Raises
+        ------
+        MissingFileError
+            If there is nothing at ``path``.
+        BundleError
+            If the bundle is damaged, unsafe or of a newer format.
+        EngineError
+            If the engine is not there, or gives other embeddings.
+        OptionError
+            If ``engine`` or ``threads`` is none of these.
+        """
+        bundle = Bundle.open(path)
+        return cls(bundle, create(engine, bundle, threads), path=bundle.path)
+
+    def __repr__(self) -> str:
+        return f"Backbone(name={self.name!r}, dim={self.dim}, engine={self.engine!r}, contract={self.contract!r})"
+
+    @property
+    def name(self) -> str:
+        """Name of the network."""
+        return self.bundle.name
+
+    @property
+    def dim(self) -> int:
+        """Dimension D of the embeddings."""
+        return self.bundle.dim
+
+    @property
+    def engine(self) -> str:
+        """What runs the network."""
+        return self._engine.name
+
+    @property
+    def contract(self) -> str:
+        """Digest of weights, preprocessing and precision: only embeddings of equal contracts may be compared."""
+        return self.bundle.contract(self._engine.precision)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the network must be fed."""
+        return self.bundle.preprocessing
+
+    @property
+    def feature_mean(self) -> Floats | None:
+        """Mean embedding at export, of shape (D,); None where the bundle does not state it."""
+        return self.bundle.feature_mean
+
+    def info(self) -> dict[str, Any]:
+        """What this backbone is and what runs it, in words and numbers that JSON can hold."""
+        return {
+            "name": self.name,
+            "dim": self.dim,
+            "contract": self.contract,
+            "path": None if self.path is None else str(self.path),
+            "licence": self.bundle.manifest["licence"],
+            "source": self.bundle.manifest["source"],
+            "preprocessing": self.preprocessing.to_json(),
+            "engine": self._engine.info(),
+        }
+
+    def embed(self, images: object, *, batch_size: int = 32, progress: Progress | None = None) -> Floats:
+        """Turn pictures into embeddings; may be called from several threads at once.
+
+        Parameters
+        ----------
+        images : iterable of pictures, or one picture
+            Paths, PIL images or uint8 RGB arrays of shape (H, W, 3), also mixed; a generator is taken as it goes. One
+            path, image or array is a single picture, and an array of shape (N, H, W, 3) is N of them.
+        batch_size : int
+            Most pictures in one run of the network.
+        progress : callable, optional
+            Called as ``progress(done, total)`` after each batch; total is None for a generator.
+
+        Returns
+        -------
+        ndarray of shape (N, D), dtype float32
+            In the order of the pictures.
+
+        Raises
+        ------
+        PictureError
+            For the first picture that cannot be read, by its name, or its number from 0.
+        MissingFileError
+            If there is no such file.
+        OptionError
+            If ``batch_size`` is not above 0.
+        """
+        return self.embed_with(_as_items(images), read, batch_size=batch_size, progress=progress)
+
+    def embed_with(
+        self,
+        items: Iterable[Item],
+        read: Callable[[Item], Pixels],
+        *,
+        batch_size: int = 32,
+        progress: Progress | None = None,
+    ) -> Floats:
+        """Turn items into embeddings like ``embed``, with one's own way to read a picture.
+
+        Parameters
+        ----------
+        items : iterable
+            Anything that ``read`` takes.
+        read : callable
+            ``read(item)`` returns uint8 RGB pixels of shape (H, W, 3); called in worker threads.
+        batch_size, progress
+            As in ``embed``.
+
+        Returns
+        -------
+        ndarray of shape (N, D), dtype float32
+            In the order of the items.
+        """
+        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+            raise OptionError(f"batch_size must be a whole number above 0 (got {batch_size!r})", hint="leave it at 32")
+        total = len(items) if isinstance(items, Sized) else None
+
+        def prepare(numbered: tuple[int, Item], out: Floats) -> None:
+            number, item = numbered
+            try:
+                self.preprocessing.apply(read(item), out)
+            except PictureError as error:
+                if isinstance(item, (str, os.PathLike)) or total == 1:
+                    raise
+                raise PictureError(f"picture {number}: {error.message}", hint=error.hint) from error
+
+        parts = [np.empty((0, self.dim), np.float32)]
+        done = 0
+        inputs = batches(
+            enumerate(items), prepare, (3, *self.preprocessing.size), batch_size=batch_size, workers=_workers()
+        )
+        # closing: the threads end here and now when the network, a picture or the caller's progress raises
+        with closing(inputs):
+            for batch in inputs:
+                parts.append(self._engine.run(batch))
+                done += len(batch)
+                if progress is not None:
+                    progress(done, total)
+        return np.concatenate(parts)
+
+
+def _as_items(images: object) -> Iterable[object]:
+    single = isinstance(images, (str, bytes, os.PathLike, Image.Image)) or (
+        isinstance(images, np.ndarray) and images.ndim in (2, 3)
+    )
+    if single:
+        return [images]
+    if not isinstance(images, Iterable):
+        raise PictureError(
+            f"images must be a picture or an iterable of pictures (got {type(images).__name__})",
+            hint="pass paths, PIL images or uint8 arrays of shape (height, width, 3)",
+        )
+    return images
+
+
+def _workers() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MAX_WORKERS)

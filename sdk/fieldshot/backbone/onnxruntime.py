@@ -1,0 +1,110 @@
+"""The engine that runs everywhere: ONNX Runtime on the CPU, float32."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fieldshot.errors import BundleError, EngineError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from fieldshot.backbone.bundle import Bundle
+
+__all__ = ["OnnxRuntimeEngine"]
+
+_FILE = "backbone.onnx"
+
+
+class OnnxRuntimeEngine:
+    """``backbone.onnx`` of a bundle in one inference session.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The network.
+    threads : int or None
+        Threads of one run; None takes one for each core that the process may use.
+
+    Raises
+    ------
+    MissingDependencyError
+        If onnxruntime is not installed.
+    BundleError
+        If ONNX Runtime cannot load the network, or its input and output are not those of the format.
+    """
+
+    name = "onnxruntime"
+    precision = "float32"
+
+    def __init__(self, bundle: Bundle, threads: int | None) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"onnxruntime must be installed (got: {error})", hint="pip install onnxruntime"
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = _default_threads() if threads is None else threads
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.use_deterministic_compute = True
+        options.log_severity_level = 3
+        # Threads that spin for work after a run burn the cores on which the next pictures are decoded.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                bundle.read(_FILE), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except BundleError:
+            raise
+        except Exception as error:  # its exceptions share no base of their own
+            raise BundleError(
+                f"{bundle.path}: {_FILE} must load in ONNX Runtime {onnxruntime.__version__} (got: {error})",
+                hint="upgrade onnxruntime, or export the bundle again",
+            ) from error
+        inputs = {node.name: node for node in self._session.get_inputs()}
+        outputs = {node.name: node for node in self._session.get_outputs()}
+        if list(inputs) != ["input"] or inputs["input"].type != "tensor(float)" or "embedding" not in outputs:
+            raise BundleError(
+                f"{bundle.path}: {_FILE} must have the float32 input 'input' and an output 'embedding' "
+                f"(got {', '.join(inputs)} and {', '.join(outputs)})",
+                hint="export the bundle again",
+            )
+        self._version = onnxruntime.__version__
+        self._threads = options.intra_op_num_threads
+
+    def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Turn inputs of shape (n, 3, height, width) into embeddings of shape (n, D), both float32.
+
+        Raises
+        ------
+        EngineError
+            If ONNX Runtime fails, for instance for want of memory.
+        """
+        try:
+            (embeddings,) = self._session.run(["embedding"], {"input": batch})
+        except Exception as error:  # its exceptions share no base of their own
+            raise EngineError(
+                f"onnxruntime must run a batch of shape {batch.shape} (got: {error})", hint="try a smaller batch_size"
+            ) from error
+        return np.asarray(embeddings, np.float32)
+
+    def info(self) -> dict[str, Any]:
+        """Version and threads; 0 threads: ONNX Runtime's own choice, one for each physical core."""
+        return {
+            "name": self.name,
+            "version": self._version,
+            "provider": self._session.get_providers()[0],
+            "precision": self.precision,
+            "threads": self._threads,
+        }
+
+
+def _default_threads() -> int:
+    # ONNX Runtime's own choice, one thread a physical core, knows nothing of a restricted set of CPUs.
+    if not hasattr(os, "sched_getaffinity"):
+        return 0
+    allowed = len(os.sched_getaffinity(0))
+    return 0 if allowed == os.cpu_count() else allowed
