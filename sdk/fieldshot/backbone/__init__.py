@@ -128,6 +128,10 @@ class Backbone:
             "engine": self._engine.info(),
         }
 
+    def run(self, inputs: Floats) -> Floats:
+        """Run the network alone: inputs (N, 3, height, width) that are preprocessed already -> (N, D), float32."""
+        return self._engine.run(inputs)
+
     def embed(self, images: object, *, batch_size: int = 32, progress: Progress | None = None) -> Floats:
         """Turn pictures into embeddings; may be called from several threads at once.
 
