@@ -1,0 +1,102 @@
+"""Make the batch of an ONNX network dynamic, and prove that it is."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
+
+from fieldshot.errors import ExportError
+from fieldshot_export import graph
+from fieldshot_export.source import INPUT, OUTPUT, Floats, open_session
+
+_ROWS = 3
+_TOLERANCE = 1e-3  # of the largest value: engines pick other kernels for another batch
+
+
+def noise(n: int, size: tuple[int, int]) -> Floats:
+    """Draw n normalised random pictures, float32 (n, 3, height, width), always the same ones."""
+    return np.random.default_rng(0).standard_normal((n, 3, *size), dtype=np.float32)
+
+
+def make_dynamic(model: ModelProto, size: tuple[int, int]) -> tuple[ModelProto, str | None]:
+    """Give the input a batch of any size N, also where a Reshape has the number of pictures baked in.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Network with input `input` and output `embedding`.
+    size : (int, int)
+        Height and width in pixels.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+        The network with shapes inferred anew.
+    note : str or None
+        What had to be changed besides the shapes of input and output.
+
+    Raises
+    ------
+    ExportError
+        A batch of three gives other embeddings than three batches of one.
+    """
+    value = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, *size])
+    graph.replace(model.graph.input, [value])
+    graph.replace(model.graph.output, [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, None)])
+    model.graph.ClearField("value_info")  # they may state the batch that was
+    note = None
+    fault = _fault(model, size)
+    if fault is not None:
+        count = _free_reshapes(model)
+        note = f"the batch baked into {count} Reshape nodes was freed"
+        fault = _fault(model, size) if count else fault
+    if fault is not None:
+        raise ExportError(
+            f"the network must give each picture of a batch the embedding that it has alone (got {fault})",
+            hint="export it again with a dynamic batch dimension and in evaluation mode",
+        )
+    width = open_session(model).run([OUTPUT], {INPUT: noise(1, size)})[0].shape[1]
+    output = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", width])
+    graph.replace(model.graph.output, [output])
+    return shape_inference.infer_shapes(model), note
+
+
+def _fault(model: ModelProto, size: tuple[int, int]) -> str | None:
+    """Say how a batch differs from its pictures one by one; None if it does not."""
+    pictures = noise(_ROWS, size)
+    try:
+        session = open_session(model)
+        whole = session.run([OUTPUT], {INPUT: pictures})[0]
+        single = np.concatenate([session.run([OUTPUT], {INPUT: p[None]})[0] for p in pictures])
+    except Exception as error:
+        return f"a failure: {str(error).strip().splitlines()[0][:200]}"
+    if whole.shape != single.shape:
+        return f"shape {whole.shape} instead of {single.shape}"
+    difference = np.abs(whole - single).max()
+    if difference > _TOLERANCE * np.abs(single).max():
+        return f"a difference of {difference:.3g}"
+    return None  # NaN is not a matter of the batch: the exporter refuses it
+
+
+def _free_reshapes(model: ModelProto) -> int:
+    """Free the leading 1 of the constant target shapes of Reshape nodes that the picture flows through.
+
+    With one other size unknown the leading one is copied from the input (0), else it is what remains (-1). Both may be
+    wrong, for a 1 that never was the batch: the caller compares results.
+    """
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    flowing, count = {INPUT}, 0
+    for node in model.graph.node:
+        if not flowing.intersection(graph.reads(node)):
+            continue
+        flowing.update(node.output)
+        if node.op_type != "Reshape" or node.input[0] not in flowing or node.input[1] not in weights:
+            continue
+        shape = numpy_helper.to_array(weights[node.input[1]]).copy()
+        if shape.ndim == 1 and len(shape) and shape[0] == 1:
+            shape[0] = 0 if -1 in shape[1:] else -1
+            name = f"{node.input[1]}_free_{count}"
+            model.graph.initializer.append(numpy_helper.from_array(shape, name))
+            node.input[1] = name
+            count += 1
+    return count

@@ -1,0 +1,159 @@
+"""A float16 copy of a float32 ONNX network that keeps normalisations and pooling in float32.
+
+The precision of every operation stands in the file, as cast nodes, because strongly typed TensorRT builds (the only
+kind since TensorRT 11) do what the network says and nothing else. The conversion itself is ONNX Runtime's; here is
+decided what stays in float32, and what its casts would round on the way is mended.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, shape_inference
+from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+from fieldshot_export import graph
+from fieldshot_export.source import OUTPUT
+
+_NORMALISATIONS = {
+    "BatchNormalization",
+    "GroupNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "LogSoftmax",
+    "LpNormalization",
+    "LRN",
+    "MeanVarianceNormalization",
+    "RMSNormalization",
+    "SimplifiedLayerNormalization",
+    "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+    "Softmax",
+}
+_POOLING = {
+    "AveragePool",
+    "GlobalAveragePool",
+    "GlobalLpPool",
+    "LpPool",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMean",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+}
+# What a normalisation is made of where an exporter wrote it out; exponentials overflow float16 beyond 11.
+_PARTS = {"Exp", "Log", "Pow", "Reciprocal", "Softplus", "Sqrt"}
+_ROOTS = {"Pow", "Reciprocal", "Sqrt"}
+_ELEMENTWISE = {"Add", "Div", "Identity", "Mul", "Neg", "Sub"}
+_LAYOUT = {"Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
+# TensorRT and ONNX both have these in float16.
+_EXACT = {"Max", "Min"}
+
+KEPT = _NORMALISATIONS | _POOLING | _PARTS | (set(DEFAULT_OP_BLOCK_LIST) - _EXACT)
+"""Operations that stay in float32."""
+
+
+def convert(model: ModelProto) -> ModelProto:
+    """Convert a network to float16 weights and arithmetic.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Float32 network; left as it is.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Network of the same float32 input and output. Weights beyond the range of float16 are clamped to it.
+
+    Raises
+    ------
+    ValueError
+        The network holds subgraphs (If, Loop, Scan), or the result breaks ONNX's type rules.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    if any(True for node in copy.graph.node for _ in graph.subgraphs(node)):
+        raise ValueError("networks with If, Loop or Scan are not converted")
+    for index, node in enumerate(copy.graph.node):
+        node.name = f"{index}_{node.op_type}"  # the converter goes by names, which may be absent or twice
+    kept = _written_out_norms(copy.graph.node)
+    kept |= _layout_after(copy.graph.node, kept)
+    half = convert_float_to_float16(
+        copy,
+        keep_io_types=True,
+        op_block_list=list(KEPT),
+        node_block_list=[node.name for node in kept.values()],
+    )
+    graph.sort(half)
+    _drop_roundings(half)
+    half.graph.ClearField("value_info")
+    onnx.checker.check_model(half, full_check=True)
+    return shape_inference.infer_shapes(half, check_type=True, strict_mode=True)
+
+
+def _written_out_norms(nodes: list[NodeProto]) -> dict[str, NodeProto]:
+    """Find what lies between a reduction and the root that divides by it, where a norm is written out.
+
+    (x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon): squares overflow float16 from 256 on, and epsilon is below
+    its smallest normal number.
+    """
+    makers = {output: node for node in nodes for output in node.output}
+    kept, reduced = {}, set()
+    for node in nodes:
+        if node.op_type in _POOLING:
+            reduced.update(node.output)
+            square = makers.get(node.input[0])
+            if square is not None and square.op_type == "Mul" and square.input[0] == square.input[1]:
+                kept[square.name] = square
+        elif node.op_type in _ELEMENTWISE | _PARTS and reduced.intersection(node.input):
+            reduced.update(node.output)
+    roots = {output for node in nodes if node.op_type in _ROOTS for output in node.output}
+    for node in nodes:
+        if node.op_type in _ELEMENTWISE and roots.intersection(node.input):
+            kept[node.name] = node
+        stack = list(node.input) if node.op_type in _ROOTS else []
+        while stack:
+            name = stack.pop()
+            maker = makers.get(name)
+            if (
+                name in reduced
+                and maker is not None
+                and maker.op_type in _ELEMENTWISE
+                and maker.name not in kept
+            ):
+                kept[maker.name] = maker
+                stack += maker.input
+    return kept
+
+
+def _layout_after(nodes: list[NodeProto], kept: dict[str, NodeProto]) -> dict[str, NodeProto]:
+    """Find the nodes that only lay out anew what a node in float32 made, right before the output."""
+    makers = {name: node for node in nodes for name in node.output}
+    tail = {}
+    node = makers[OUTPUT]
+    while node.op_type in _LAYOUT:
+        tail[node.name] = node
+        if node.input[0] not in makers:
+            return {}
+        node = makers[node.input[0]]
+    return tail if node.op_type in KEPT or node.name in kept else {}
+
+
+def _drop_roundings(model: ModelProto) -> None:
+    """Let one node in float32 feed the next directly: the converter goes through float16 in between."""
+    nodes = model.graph.node
+    casts = {node.output[0]: node for node in nodes if node.op_type == "Cast" and not node.name[0].isdigit()}
+    source = {}  # of the value that a cast back to float32 gives
+    for name, node in casts.items():
+        first = casts.get(node.input[0])
+        if node.attribute[0].i == TensorProto.FLOAT and first is not None:
+            source[name] = first.input[0]
+    for node in nodes:
+        if node.output[0] in source:  # stays for whom it feeds the output
+            node.CopyFrom(helper.make_node("Identity", [source[node.output[0]]], node.output, node.name))
+        else:
+            node.input[:] = [source.get(name, name) for name in node.input]
+    graph.cut(model, OUTPUT)
