@@ -6,6 +6,7 @@ network then sees of them is ``Preprocessing`` (fieldshot.preprocessing), which 
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import stat
@@ -145,6 +146,13 @@ def find_classes(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
             hint="put the pictures of each class into a sub-folder with the name of the class",
         )
     return classes
+
+
+def encode(pixels: Pixels) -> bytes:
+    """Encode uint8 RGB pixels of shape (H, W, 3) as a PNG file, without loss."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)  # 1: most of the gain at a fraction of the time
+    return buffer.getvalue()
 
 
 def _scan(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Generator, Iterable, Sized
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from fieldshot.backbone.engine import Engine, create
 from fieldshot.errors import BundleError, OptionError, PictureError
 from fieldshot.images import Pixels, Preprocessing, read
 
-__all__ = ["Backbone", "Bundle"]
+__all__ = ["Backbone", "Bundle", "as_items"]
 
 Floats = npt.NDArray[np.float32]
 Progress = Callable[[int, "int | None"], object]
@@ -159,7 +159,7 @@ class Backbone:
         OptionError
             If ``batch_size`` is not above 0.
         """
-        return self.embed_with(_as_items(images), read, batch_size=batch_size, progress=progress)
+        return self.embed_with(as_items(images), read, batch_size=batch_size, progress=progress)
 
     def embed_with(
         self,
@@ -185,35 +185,51 @@ class Backbone:
         ndarray of shape (N, D), dtype float32
             In the order of the items.
         """
+        total = len(items) if isinstance(items, Sized) else None
+        parts = [np.empty((0, self.dim), np.float32)]
+        done = 0
+        with closing(self.stream(items, read, batch_size=batch_size)) as stream:
+            for part in stream:
+                parts.append(part)
+                done += len(part)
+                if progress is not None:
+                    progress(done, total)
+        return np.concatenate(parts)
+
+    def stream(
+        self, items: Iterable[Item], read: Callable[[Item], Pixels], *, batch_size: int = 32
+    ) -> Generator[Floats, None, None]:
+        """Turn items into embeddings as ``embed_with``, given out batch by batch.
+
+        Yields
+        ------
+        ndarray of shape (n, D), dtype float32
+            In the order of the items; close the generator to end its threads early.
+        """
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise OptionError(f"batch_size must be a whole number above 0 (got {batch_size!r})", hint="leave it at 32")
-        total = len(items) if isinstance(items, Sized) else None
+        alone = isinstance(items, Sized) and len(items) == 1
 
         def prepare(numbered: tuple[int, Item], out: Floats) -> None:
             number, item = numbered
             try:
                 self.preprocessing.apply(read(item), out)
             except PictureError as error:
-                if isinstance(item, (str, os.PathLike)) or total == 1:
+                if isinstance(item, (str, os.PathLike)) or alone:
                     raise
                 raise PictureError(f"picture {number}: {error.message}", hint=error.hint) from error
 
-        parts = [np.empty((0, self.dim), np.float32)]
-        done = 0
         inputs = batches(
             enumerate(items), prepare, (3, *self.preprocessing.size), batch_size=batch_size, workers=_workers()
         )
-        # closing: the threads end here and now when the network, a picture or the caller's progress raises
+        # closing: the threads end here and now when the network, a picture or the caller raises
         with closing(inputs):
             for batch in inputs:
-                parts.append(self._engine.run(batch))
-                done += len(batch)
-                if progress is not None:
-                    progress(done, total)
-        return np.concatenate(parts)
+                yield self._engine.run(batch)
 
 
-def _as_items(images: object) -> Iterable[object]:
+def as_items(images: object) -> Iterable[object]:
+    """Take one path, image or array for a list of one picture; everything else must be iterable."""
     single = isinstance(images, (str, bytes, os.PathLike, Image.Image)) or (
         isinstance(images, np.ndarray) and images.ndim in (2, 3)
     )
