@@ -1,0 +1,341 @@
+"""FewShotHead: one method at every number of shots, with nothing to tune."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fieldshot.errors import LabelError, OptionError
+from fieldshot.head import storage
+from fieldshot.head.calibration import OpenSet, open_set, softmax, temperature
+from fieldshot.head.contract import Estimator, checked_embeddings, checked_labels, not_fitted
+from fieldshot.head.statistics import HELD_OUT_PER_CLASS, ClassStatistics
+from fieldshot.ops import Ops, Prior, Transduction, default_ops
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from fieldshot.ops import Float32, Float64, Index
+
+__all__ = ["FewShotHead"]
+
+# Typical squared distance of a transformed embedding from its class mean, for ImageNet backbones; it
+# counts as two degrees of freedom and so matters only while the head has hardly any samples to measure it.
+_SPREAD, _SPREAD_WEIGHT = 0.25, 2.0
+# Scale of the logits before any sample could be held out (times 1 / D), and what it counts in samples.
+_TEMPERATURE, _TEMPERATURE_WEIGHT = 16.0, 5.0
+_ADAPT_WEIGHT, _ADAPT_STEPS = 0.2, 10
+
+
+class _Fitted(NamedTuple):
+    """All that predicting needs, swapped in one assignment: a prediction never sees half a fit."""
+
+    weights: Float32
+    bias: Float32
+    scale: float
+    open_set: OpenSet
+
+
+class FewShotHead(Estimator):
+    """A linear classifier whose prior is the class prototypes.
+
+    One sample a class gives the nearest prototype; the more samples, the more their shared covariance
+    shapes the classifier, up to linear discriminant analysis: a two-covariance Gaussian model (Ioffe,
+    ECCV 2006) on power-transformed, L2-normalised embeddings, solved in closed form (fieldshot.ops.reference
+    has the formulas). Classes count equally however many samples each has. Confidences and the threshold
+    for "unknown" come from leave-one-out scores, in closed form too.
+
+    It follows scikit-learn's estimator contract. Predicting never changes it; fitting swaps the new state in
+    at the end, so that other threads may predict meanwhile.
+
+    Parameters
+    ----------
+    mean_prior : float, default 2.0
+        How many samples the centre of all classes weighs against a class's own mean.
+    covariance_prior : float, default 200.0
+        How many degrees of freedom the round covariance weighs against the measured one.
+    false_accept_rate : float, optional
+        Share of things of no known class that may be taken for one, in (0, 1). Left out, the threshold for
+        "unknown" is set so that 5 % of the known would be refused.
+
+    Attributes
+    ----------
+    classes_ : ndarray (K,)
+        Labels in sorted order.
+    n_features_in_ : int
+        D, the embedding dimension.
+    threshold_ : float
+        Scores (`open_score`) below it are unknown; nan where the samples are too few to say.
+    open_set_ : OpenSet
+        The threshold with its estimated error rates and the number of samples they stand on.
+    """
+
+    def __init__(
+        self, *, mean_prior: float = 2.0, covariance_prior: float = 200.0, false_accept_rate: float | None = None
+    ) -> None:
+        self.mean_prior = mean_prior
+        self.covariance_prior = covariance_prior
+        self.false_accept_rate = false_accept_rate
+
+    # --- learning ---------------------------------------------------------------------------------
+
+    def fit(self, Z: ArrayLike, y: ArrayLike) -> Self:
+        """Forget everything and learn from `Z` and `y`.
+
+        Parameters
+        ----------
+        Z : array-like (N, D)
+            Embeddings, any real dtype.
+        y : array-like (N,)
+            Labels: whole numbers, text, or any objects that sort among themselves.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        EmbeddingError, LabelError
+            On input that makes no sense; the head is then as it was.
+        """
+        return self._add(Z, y, {}, None)
+
+    def partial_fit(self, Z: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
+        """Learn from more samples, of new classes too: the same as `fit` on all of them together.
+
+        Parameters
+        ----------
+        Z, y
+            As for `fit`.
+        classes
+            There for scikit-learn, and not needed: new labels are taken as they come.
+
+        Notes
+        -----
+        Equal to `fit` up to rounding: probabilities within 1e-4 (a property test holds it).
+        """
+        if not self.__sklearn_is_fitted__():
+            return self.fit(Z, y)
+        return self._add(Z, y, self._statistics, self.n_features_in_)
+
+    def forget(self, label: Any) -> Self:
+        """Take a class away: the same as never having seen it, up to rounding.
+
+        Raises
+        ------
+        LabelError
+            If there is no such class.
+        """
+        self._fitted()
+        label = _plain(label)
+        if label not in self._statistics:
+            raise LabelError(
+                f"label must be one of the {len(self._statistics)} known classes (got {str(label)[:80]!r})",
+                hint="see classes_",
+            )
+        rest = {k: v for k, v in self._statistics.items() if k != label}
+        self._refit(rest, self.n_features_in_, self._unlabelled)
+        return self
+
+    def adapt(self, Z: ArrayLike) -> Self:
+        """A new head that has also looked at unlabelled embeddings; this one stays as it is.
+
+        Transductive: each unlabelled sample pulls the class means by its probability, at a fifth of a
+        labelled sample's weight. That weight is low on purpose: heavier ones gain more while all classes are
+        equally frequent in `Z`, and lose when they are not.
+
+        Parameters
+        ----------
+        Z : array-like (N, D)
+            Embeddings without labels, such as those about to be recognised.
+        """
+        self._fitted()
+        Z = checked_embeddings(Z, expected=self.n_features_in_, name=type(self).__name__)
+        adapted = copy.copy(self)
+        adapted._refit(self._statistics, self.n_features_in_, self._ops().transform(Z))
+        return adapted
+
+    # --- predicting -------------------------------------------------------------------------------
+
+    def predict(self, Z: ArrayLike) -> NDArray[Any]:
+        """The most probable label of each embedding: (N, D) -> (N,)."""
+        best = self._scores(Z).argmax(axis=1)
+        return np.asarray(self.classes_[best])
+
+    def predict_proba(self, Z: ArrayLike) -> NDArray[np.float64]:
+        """Probability of each class, in the order of `classes_`: (N, D) -> (N, K), rows sum to 1."""
+        return softmax(self._fitted().scale * self._scores(Z).astype(np.float64))
+
+    def predict_log_proba(self, Z: ArrayLike) -> NDArray[np.float64]:
+        """Logarithm of `predict_proba`: (N, D) -> (N, K)."""
+        logits = self._fitted().scale * self._scores(Z).astype(np.float64)
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+    def decision_function(self, Z: ArrayLike) -> NDArray[np.float64]:
+        """Logits: (N, D) -> (N, K); with two classes (N,), second less first, as in scikit-learn."""
+        logits = self._fitted().scale * self._scores(Z).astype(np.float64)
+        return np.asarray(logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits)
+
+    def open_score(self, Z: ArrayLike) -> NDArray[np.float64]:
+        """How near each embedding is to its nearest class: (N, D) -> (N,); compare with `threshold_`."""
+        return np.asarray(self._scores(Z).max(axis=1), dtype=np.float64)
+
+    def score(self, Z: ArrayLike, y: ArrayLike) -> float:
+        """Share of embeddings whose predicted label is `y`, in [0, 1]."""
+        predicted = self.predict(Z)
+        return float(np.mean(predicted == checked_labels(y, len(predicted), type(self).__name__)))
+
+    # --- keeping ----------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the head to a file (safetensors), whole or not at all.
+
+        Labels must be whole numbers, text or booleans.
+        """
+        self._fitted()
+        storage.write(path, self.get_params(), self._statistics, self._unlabelled)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a head that `save` wrote; it goes on learning where it stopped.
+
+        Raises
+        ------
+        MissingFileError, BundleError
+            If there is no such file, or it is not a head.
+        """
+        params, statistics, unlabelled, dim = storage.read(path)
+        head = cls(**params)
+        head._refit(statistics, dim, unlabelled)
+        return head
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _ops(self) -> Ops:
+        return default_ops()
+
+    def _add(self, Z: ArrayLike, y: ArrayLike, known: dict[Any, ClassStatistics], dim: int | None) -> Self:
+        Z = checked_embeddings(Z, expected=dim, name=type(self).__name__)
+        labels = checked_labels(y, len(Z), type(self).__name__)
+        ops = self._ops()
+        U = ops.transform(Z)
+        statistics = dict(known)
+        try:
+            unique, index = np.unique(labels, return_inverse=True)
+        except TypeError as error:
+            raise LabelError(
+                f"labels must sort among themselves (got: {error})", hint="use one type of label"
+            ) from error
+        for position, label in enumerate(unique.tolist()):
+            before = statistics.get(label) or ClassStatistics.empty(U.shape[1])
+            statistics[label] = before.plus(U[index == position], ops)
+        self._refit(statistics, U.shape[1], self._unlabelled if known else None)
+        return self
+
+    def _refit(self, statistics: dict[Any, ClassStatistics], dim: int, unlabelled: Float32 | None) -> None:
+        """Solve for `statistics`, then take them over; an error leaves the head as it was."""
+        prior = self._prior()
+        classes = _sorted(list(statistics))
+        if not classes:
+            # The last class was forgotten: as before the first fit.
+            for name in ("_state", "classes_", "n_features_in_", "open_set_", "threshold_"):
+                delattr(self, name)
+            self._statistics, self._unlabelled = {}, None
+            return
+        ops = self._ops()
+        ordered = [statistics[label] for label in classes]
+        counts = np.array([s.count for s in ordered], dtype=np.float64)
+        sums = np.stack([s.total for s in ordered])
+        U, index, moment = _pooled(ordered, dim, ops)
+        if moment is None:
+            solution = ops.fit_samples(U, index, counts, sums, prior)
+        else:
+            solution = ops.fit_moment(moment, U, index, counts, sums, prior)
+        scale = temperature(solution.held_out, solution.held_out_class, _TEMPERATURE / dim, _TEMPERATURE_WEIGHT)
+        unknown = open_set(solution.held_out, solution.held_out_class, self.false_accept_rate)
+        weights, bias = solution.weights, solution.bias
+        if unlabelled is not None:
+            rule = Transduction(scale, _ADAPT_WEIGHT, _ADAPT_STEPS)
+            weights, bias = ops.adapt(unlabelled, weights, bias, moment, U, index, counts, sums, prior, rule)
+        self._statistics, self._unlabelled = statistics, unlabelled
+        self.classes_, self.n_features_in_ = _label_array(classes), dim
+        self.open_set_ = unknown
+        self.threshold_ = unknown.threshold
+        self._state = _Fitted(weights, bias, scale, unknown)
+
+    def _prior(self) -> Prior:
+        for name in ("mean_prior", "covariance_prior"):
+            if not getattr(self, name) > 0:
+                raise OptionError(
+                    f"{name} must be above 0 (got {getattr(self, name)!r})", hint="leave it at its default"
+                )
+        if self.false_accept_rate is not None and not 0 < self.false_accept_rate < 1:
+            raise OptionError(
+                f"false_accept_rate must be between 0 and 1 (got {self.false_accept_rate!r})", hint="0.05 is 5 %"
+            )
+        return Prior(self.mean_prior, self.covariance_prior, _SPREAD, _SPREAD_WEIGHT)
+
+    def _scores(self, Z: ArrayLike) -> Float32:
+        fitted = self._fitted()
+        Z = checked_embeddings(Z, expected=fitted.weights.shape[1], name=type(self).__name__)
+        ops = self._ops()
+        return ops.scores(ops.transform(Z), fitted.weights, fitted.bias)
+
+    def _fitted(self) -> _Fitted:
+        if not self.__sklearn_is_fitted__():
+            raise not_fitted(type(self).__name__)
+        return self._state
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_state")
+
+
+def _pooled(classes: Sequence[ClassStatistics], dim: int, ops: Ops) -> tuple[Float32, Index, Float64 | None]:
+    """Samples (M, D) with their class index, and the second moment of all, or None where the samples do.
+
+    Up to D samples the Gram matrix is the smaller one; past that the second moment is, and of the samples
+    only those to be held out are needed.
+    """
+    everything = sum(s.count for s in classes) <= dim and all(s.moment is None for s in classes)
+    kept = [s.samples if everything else s.samples[:HELD_OUT_PER_CLASS] for s in classes]
+    U = np.concatenate(kept)
+    index = np.repeat(np.arange(len(classes)), [len(samples) for samples in kept])
+    if everything:
+        return U, index, None
+    samples = [s.samples for s in classes if s.moment is None]
+    moment = ops.moment(np.concatenate(samples)) if samples else np.zeros((dim, dim))
+    for s in classes:
+        if s.moment is not None:
+            moment += s.moment
+    return U, index, moment
+
+
+def _plain(label: Any) -> Any:
+    """A NumPy scalar as the Python object that the statistics are kept under."""
+    return label.item() if isinstance(label, np.generic) else label
+
+
+def _sorted(labels: list[Any]) -> list[Any]:
+    try:
+        return sorted(labels)
+    except TypeError as error:
+        raise _unsortable(error) from error
+
+
+def _unsortable(error: TypeError) -> LabelError:
+    return LabelError(f"labels must sort among themselves (got: {error})", hint="use one type of label")
+
+
+def _label_array(labels: list[Any]) -> NDArray[Any]:
+    """Labels as an array (K,), of objects where NumPy would otherwise change them (mixed or nested ones)."""
+    if len({type(label) for label in labels}) == 1 and isinstance(labels[0], (bool, int, float, str)):
+        return np.array(labels)
+    array = np.empty(len(labels), dtype=object)
+    array[:] = labels
+    return array
