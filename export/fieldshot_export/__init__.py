@@ -1,7 +1,7 @@
 """The workstation side of fieldshot: a network of any framework becomes a bundle that a device can trust.
 
     from fieldshot_export import export
-    report = export("mobilenet.fieldshot", onnx="mobilenet_v2.onnx", size=224, mean=(0.5,) * 3, std=(0.5,) * 3)
+    report = export("mobilenet.fieldshot", onnx="mobilenet_v2.onnx", size=224, mean=[0.5] * 3, std=[0.5] * 3)
 
 Importing this package loads neither torch nor onnx; calling `export` does.
 """

@@ -7,7 +7,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 
 from fieldshot.errors import ExportError
 from fieldshot_export import graph
-from fieldshot_export.source import INPUT, OUTPUT, Floats, open_session
+from fieldshot_export.source import INPUT, OUTPUT, Floats, first_line, open_session
 
 _ROWS = 3
 _TOLERANCE = 1e-3  # of the largest value: engines pick other kernels for another batch
@@ -69,7 +69,7 @@ def _fault(model: ModelProto, size: tuple[int, int]) -> str | None:
         whole = session.run([OUTPUT], {INPUT: pictures})[0]
         single = np.concatenate([session.run([OUTPUT], {INPUT: p[None]})[0] for p in pictures])
     except Exception as error:
-        return f"a failure: {str(error).strip().splitlines()[0][:200]}"
+        return f"a failure: {first_line(error)}"
     if whole.shape != single.shape:
         return f"shape {whole.shape} instead of {single.shape}"
     difference = np.abs(whole - single).max()
@@ -81,8 +81,8 @@ def _fault(model: ModelProto, size: tuple[int, int]) -> str | None:
 def _free_reshapes(model: ModelProto) -> int:
     """Free the leading 1 of the constant target shapes of Reshape nodes that the picture flows through.
 
-    With one other size unknown the leading one is copied from the input (0), else it is what remains (-1). Both may be
-    wrong, for a 1 that never was the batch: the caller compares results.
+    With one other size unknown the leading one is copied from the input (0), else it is what remains (-1). Both may
+    be wrong, for a 1 that never was the batch: the caller compares results.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     flowing, count = {INPUT}, 0

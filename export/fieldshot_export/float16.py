@@ -1,14 +1,14 @@
 """A float16 copy of a float32 ONNX network that keeps normalisations and pooling in float32.
 
-The precision of every operation stands in the file, as cast nodes, because strongly typed TensorRT builds (the only
-kind since TensorRT 11) do what the network says and nothing else. The conversion itself is ONNX Runtime's; here is
-decided what stays in float32, and what its casts would round on the way is mended.
+The precision of every operation stands in the file, as cast nodes, because strongly typed TensorRT builds (the
+only kind since TensorRT 11) do what the network says and nothing else. The conversion itself is ONNX Runtime's;
+here is decided what stays in float32, and what its casts would round on the way is mended.
 """
 
 from __future__ import annotations
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, shape_inference
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
 from fieldshot_export import graph
@@ -97,8 +97,8 @@ def convert(model: ModelProto) -> ModelProto:
 def _written_out_norms(nodes: list[NodeProto]) -> dict[str, NodeProto]:
     """Find what lies between a reduction and the root that divides by it, where a norm is written out.
 
-    (x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon): squares overflow float16 from 256 on, and epsilon is below
-    its smallest normal number.
+    (x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon): squares overflow float16 from 256 on, and epsilon is
+    below its smallest normal number.
     """
     makers = {output: node for node in nodes for output in node.output}
     kept, reduced = {}, set()
@@ -118,12 +118,7 @@ def _written_out_norms(nodes: list[NodeProto]) -> dict[str, NodeProto]:
         while stack:
             name = stack.pop()
             maker = makers.get(name)
-            if (
-                name in reduced
-                and maker is not None
-                and maker.op_type in _ELEMENTWISE
-                and maker.name not in kept
-            ):
+            if name in reduced and maker is not None and maker.op_type in _ELEMENTWISE and maker.name not in kept:
                 kept[maker.name] = maker
                 stack += maker.input
     return kept
@@ -146,14 +141,17 @@ def _drop_roundings(model: ModelProto) -> None:
     """Let one node in float32 feed the next directly: the converter goes through float16 in between."""
     nodes = model.graph.node
     casts = {node.output[0]: node for node in nodes if node.op_type == "Cast" and not node.name[0].isdigit()}
-    source = {}  # of the value that a cast back to float32 gives
+    names = {}
     for name, node in casts.items():
         first = casts.get(node.input[0])
         if node.attribute[0].i == TensorProto.FLOAT and first is not None:
-            source[name] = first.input[0]
+            names[name] = first.input[0]
+    if OUTPUT in names:  # whoever makes it takes its name
+        made = names.pop(OUTPUT)
+        names = {name: OUTPUT if value == made else value for name, value in names.items()} | {made: OUTPUT}
+        nodes.remove(casts[OUTPUT])
+        for node in nodes:
+            node.output[:] = [OUTPUT if name == made else name for name in node.output]
     for node in nodes:
-        if node.output[0] in source:  # stays for whom it feeds the output
-            node.CopyFrom(helper.make_node("Identity", [source[node.output[0]]], node.output, node.name))
-        else:
-            node.input[:] = [source.get(name, name) for name in node.input]
+        node.input[:] = [names.get(name, name) for name in node.input]
     graph.cut(model, OUTPUT)

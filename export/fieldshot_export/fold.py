@@ -14,8 +14,8 @@ from fieldshot_export import graph
 def batch_norms(model: ModelProto) -> int:
     """Fold each inference-mode BatchNormalization that is the only reader of a Conv with constant weights.
 
-    BN(conv(x)) = s (W x + b - mean) + shift with s = scale / sqrt(variance + epsilon): a convolution with weights s W
-    and bias s (b - mean) + shift. Computed in float64.
+    BN(conv(x)) = s (W x + b - mean) + shift with s = scale / sqrt(variance + epsilon): a convolution with weights
+    s W and bias s (b - mean) + shift. Computed in float64.
 
     Parameters
     ----------
@@ -44,9 +44,7 @@ def batch_norms(model: ModelProto) -> int:
             and all(name in weights for name in [*node.input[1:], *conv.input[1:]])
             and sum(map(bool, node.output)) == 1
         ):
-            for tensor in _fold(
-                node, conv, [numpy_helper.to_array(weights[n]) for n in node.input[1:5]], weights
-            ):
+            for tensor in _fold(node, conv, [numpy_helper.to_array(weights[n]) for n in node.input[1:5]], weights):
                 model.graph.initializer.append(tensor)
             conv.output[0] = node.output[0]
             folded.append(node)
@@ -73,6 +71,4 @@ def _fold(norm: NodeProto, conv: NodeProto, statistics: list, weights: dict) -> 
     new = helper.make_node("Conv", [conv.input[0], *names], list(conv.output), conv.name)
     new.attribute.extend(conv.attribute)
     conv.CopyFrom(new)
-    return [
-        numpy_helper.from_array(v.astype(np.float32), n) for v, n in zip((kernel, bias), names, strict=True)
-    ]
+    return [numpy_helper.from_array(v.astype(np.float32), n) for v, n in zip((kernel, bias), names, strict=True)]

@@ -32,7 +32,7 @@ def reads(node: NodeProto) -> Iterator[str]:
 
 
 def data_inputs(graph: GraphProto) -> list[ValueInfoProto]:
-    """List the inputs that a caller must feed: files older than IR version 4 list the weights among the inputs."""
+    """List the inputs that a caller must feed: files before IR version 4 have the weights among the inputs."""
     weights = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in weights]
 
@@ -40,8 +40,8 @@ def data_inputs(graph: GraphProto) -> list[ValueInfoProto]:
 def replace(field: object, items: list) -> None:
     """Set a repeated protobuf field to `items`."""
     kept = [type(item).FromString(item.SerializeToString()) for item in items]
-    del field[:]  # type: ignore[attr-defined]
-    field.extend(kept)  # type: ignore[attr-defined]
+    del field[:]
+    field.extend(kept)
 
 
 def shape_of(value: ValueInfoProto) -> list[int | str | None] | None:
@@ -96,7 +96,7 @@ def rename(model: ModelProto, old: str, new: str) -> None:
 
 
 def strip(model: ModelProto) -> None:
-    """Drop descriptions, and the metadata in which exporters record the source paths of the author's machine."""
+    """Drop descriptions, and the metadata in which exporters record paths of the author's machine."""
     for holder in [
         model,
         model.graph,
@@ -145,7 +145,7 @@ def sort(model: ModelProto) -> None:
 
 
 def _name(item: object) -> str:
-    return item.values.name if hasattr(item, "values") else item.name  # type: ignore[attr-defined, no-any-return]
+    return item.values.name if hasattr(item, "values") else item.name
 
 
 def _all_nodes(graph: GraphProto) -> Iterator[NodeProto]:

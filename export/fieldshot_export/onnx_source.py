@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper, inliner, shape
 
 from fieldshot.errors import ExportError, MissingFileError
 from fieldshot_export import batch, fold, graph
-from fieldshot_export.source import INPUT, OUTPUT, Floats, Source, open_session
+from fieldshot_export.source import INPUT, OUTPUT, Floats, Source, first_line, open_session
 
 MIN_OPSET = 13
 """Older networks are converted: from here on Clip, Squeeze and their kin mean the same to every engine."""
@@ -30,8 +29,8 @@ def load(path: str | Path, size: tuple[int, int], *, cut: str | None = None) -> 
     size : (int, int)
         Height and width in pixels of what the network will see.
     cut : str, optional
-        Tensor that becomes the embedding, (N, D), or (N, D, H, W) to be averaged over H and W. Unless given: the
-        output named `embedding`, else the only two-dimensional output.
+        Tensor that becomes the embedding, (N, D), or (N, D, H, W) to be averaged over H and W. Unless given:
+        the output named `embedding`, else the only two-dimensional output.
 
     Returns
     -------
@@ -54,14 +53,12 @@ def load(path: str | Path, size: tuple[int, int], *, cut: str | None = None) -> 
     value = _only_input(model, tensor)
     notes = []
     channels_last = _adopt_size(value, size)
-    fixed_batch = _fixed_batch(value)
-    reference = _reference(original, tensor, value.name, channels_last, fixed_batch or 1)
-    probe = batch.noise(1, size)
     try:
-        shape = reference(probe, pooled=False).shape
+        framework = _Original(original, tensor, value, channels_last)
+        shape = framework.run(batch.noise(1, size)).shape
     except Exception as error:
         raise ExportError(
-            f"{path.name} must run in ONNX Runtime on pictures of {size[0]}x{size[1]} (got {_line(error)})",
+            f"{path.name} must run in ONNX Runtime on pictures of {size[0]}x{size[1]} (got {first_line(error)})",
             hint="check --size, and that the file runs where it came from",
         ) from error
     model = _modernise(model, notes)
@@ -84,16 +81,14 @@ def load(path: str | Path, size: tuple[int, int], *, cut: str | None = None) -> 
     if count := fold.batch_norms(model):
         notes.append(f"{count} batch norms were folded into their convolutions")
     graph.strip(model)
-    return Source(path.stem, f"{path.name}, cut at {tensor}", model, reference, tuple(notes))
+    return Source(path.stem, f"{path.name}, cut at {tensor}", model, framework.embed, tuple(notes))
 
 
 def _read(path: Path) -> ModelProto:
     if not path.is_file():
         raise MissingFileError(f"the ONNX file must exist (got {path})", hint="check the path after --onnx")
     if path.stat().st_size == 0:
-        raise ExportError(
-            f"{path} must be an ONNX network (got an empty file)", hint="export or copy it again"
-        )
+        raise ExportError(f"{path} must be an ONNX network (got an empty file)", hint="export or copy it again")
     try:
         model = onnx.load(path)
         if not model.graph.node:
@@ -104,12 +99,12 @@ def _read(path: Path) -> ModelProto:
         return inliner.inline_local_functions(model)
     except FileNotFoundError as error:
         raise MissingFileError(
-            f"{path} must lie together with its weights (got {_line(error)})",
+            f"{path} must lie together with its weights (got {first_line(error)})",
             hint="copy the .data file beside it",
         ) from error
     except Exception as error:
         raise ExportError(
-            f"{path} must be an ONNX network (got {_line(error)})", hint="export or copy it again"
+            f"{path} must be an ONNX network (got {first_line(error)})", hint="export or copy it again"
         ) from error
 
 
@@ -127,9 +122,7 @@ def _choose(model: ModelProto, cut: str | None) -> str:
         flat = [name for name in outputs if len(shapes[name] or []) == 2] if len(outputs) > 1 else outputs
         if len(flat) == 1:
             return flat[0]
-        message = (
-            f"the tensor to cut at must be named: no output is called {OUTPUT!r} and {len(flat)} are 2-D"
-        )
+        message = f"the tensor to cut at must be named: no output is called {OUTPUT!r} and {len(flat)} are 2-D"
         listed = flat or outputs
     else:
         message = f"the tensor to cut at must be one of the network's (got {cut!r})"
@@ -152,9 +145,7 @@ def _only_input(model: ModelProto, tensor: str) -> ValueInfoProto:
         t.data_type for t in model.graph.initializer if t.data_type in graph.FLOATS_BELOW_32
     }
     if kinds != {TensorProto.FLOAT}:
-        names = ", ".join(
-            sorted(TensorProto.DataType.Name(kind).lower() for kind in kinds - {TensorProto.FLOAT})
-        )
+        names = ", ".join(sorted(TensorProto.DataType.Name(kind).lower() for kind in kinds - {TensorProto.FLOAT}))
         raise ExportError(
             f"{values[0].name} and the weights must be float32 (got {names})",
             hint="export the network in float32; the bundle gets a float16 copy of its own",
@@ -168,9 +159,7 @@ def _adopt_size(value: ValueInfoProto, size: tuple[int, int]) -> bool:
     if shape is None:
         return False
     for channels_last, expected in ((False, (3, *size)), (True, (*size, 3))):
-        if len(shape) == 4 and all(
-            not isinstance(s, int) or s == e for s, e in zip(shape[1:], expected, strict=True)
-        ):
+        if len(shape) == 4 and all(not isinstance(s, int) or s == e for s, e in zip(shape[1:], expected, strict=True)):
             return channels_last
     raise ExportError(
         f"{value.name} must take pictures of 3 channels and {size[0]}x{size[1]} (got shape {_show(shape)})",
@@ -178,46 +167,47 @@ def _adopt_size(value: ValueInfoProto, size: tuple[int, int]) -> bool:
     )
 
 
-def _fixed_batch(value: ValueInfoProto) -> int | None:
-    shape = graph.shape_of(value)
-    return shape[0] if shape and isinstance(shape[0], int) else None
+class _Original:
+    """The file's own network, unchanged but for one more output, in ONNX Runtime."""
 
+    def __init__(self, model: ModelProto, tensor: str, value: ValueInfoProto, channels_last: bool) -> None:
+        copy = ModelProto()
+        copy.CopyFrom(model)
+        if tensor not in {output.name for output in copy.graph.output}:
+            known = [v for v in copy.graph.value_info if v.name == tensor]
+            unknown = helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None)
+            copy.graph.output.append(known[0] if known else unknown)
+        # Inputs that do not reach the tensor must be fed all the same.
+        self._feeds = {
+            v.name: np.zeros([d if isinstance(d, int) else 1 for d in graph.shape_of(v) or []], _dtype(v))
+            for v in graph.data_inputs(copy.graph)
+            if v.name != value.name
+        }
+        self._input, self._output, self._channels_last = value.name, tensor, channels_last
+        shape = graph.shape_of(value)
+        self._n = shape[0] if shape and isinstance(shape[0], int) else 1
+        # Not optimised: what the engine's optimiser makes of the network is checked along with the rest.
+        self._session = open_session(copy, optimise=False)
 
-def _reference(
-    original: ModelProto, tensor: str, name: str, channels_last: bool, n_batch: int
-) -> partial[Floats]:
-    """Bind the original network, with the tensor to cut at as one more output, to `_run`."""
-    model = ModelProto()
-    model.CopyFrom(original)
-    if tensor not in {value.name for value in model.graph.output}:
-        value = next((v for v in model.graph.value_info if v.name == tensor), None)
-        model.graph.output.append(value or helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None))
-    feeds = {
-        v.name: np.zeros([d if isinstance(d, int) else 1 for d in graph.shape_of(v) or []], _dtype(v))
-        for v in graph.data_inputs(model.graph)
-        if v.name != name
-    }
-    # Not optimised: what the engine's optimiser makes of the network is checked along with the rest.
-    session = open_session(model, optimise=False)
-    return partial(_run, session, feeds, name, tensor, channels_last, n_batch)
+    def run(self, pictures: Floats) -> Floats:
+        """Return the tensor for pictures of shape (n, 3, H, W), as the network gives it."""
+        rows = []
+        for start in range(0, len(pictures), self._n):
+            part = pictures[start : start + self._n]
+            # A network of fixed batch is fed a full one; the surplus is dropped.
+            full = np.concatenate([part, np.repeat(part[-1:], self._n - len(part), axis=0)])
+            fed = np.ascontiguousarray(full.transpose(0, 2, 3, 1)) if self._channels_last else full
+            rows.append(self._session.run([self._output], {self._input: fed, **self._feeds})[0][: len(part)])
+        return np.concatenate(rows)
 
-
-def _run(
-    session, feeds, name, tensor, channels_last, n_batch, pictures: Floats, pooled: bool = True
-) -> Floats:
-    rows = []
-    for start in range(0, len(pictures), n_batch):
-        part = pictures[start : start + n_batch]
-        # A network of fixed batch is fed a full one; the surplus is dropped.
-        full = np.concatenate([part, np.repeat(part[-1:], n_batch - len(part), axis=0)])
-        fed = np.ascontiguousarray(full.transpose(0, 2, 3, 1)) if channels_last else full
-        rows.append(session.run([tensor], {name: fed, **feeds})[0][: len(part)])
-    out = np.concatenate(rows)
-    return out.mean(axis=(2, 3), dtype=np.float64).astype(np.float32) if pooled and out.ndim == 4 else out
+    def embed(self, pictures: Floats) -> Floats:
+        """Return embeddings of shape (n, D): maps are averaged."""
+        out = self.run(pictures)
+        return out.mean(axis=(2, 3), dtype=np.float64).astype(np.float32) if out.ndim == 4 else out
 
 
 def _modernise(model: ModelProto, notes: list[str]) -> ModelProto:
-    """Raise an old opset, which engines of today no longer read alike; lower the IR version to what is needed."""
+    """Raise an old opset, which engines no longer read alike; lower the IR version to what is needed."""
     versions = {entry.domain: entry.version for entry in model.opset_import}
     opset = versions.get("", versions.get("ai.onnx", 1))
     if opset < MIN_OPSET:
@@ -225,7 +215,7 @@ def _modernise(model: ModelProto, notes: list[str]) -> ModelProto:
             model = version_converter.convert_version(model, MIN_OPSET)
         except Exception as error:
             raise ExportError(
-                f"the network's opset must be {MIN_OPSET} or newer (got {opset}, and {_line(error)})",
+                f"the network's opset must be {MIN_OPSET} or newer (got {opset}, and {first_line(error)})",
                 hint=f"export it again with opset {MIN_OPSET} to 20",
             ) from error
         notes.append(f"opset {opset} was converted to {MIN_OPSET}")
@@ -237,9 +227,7 @@ def _add_transpose(model: ModelProto, size: tuple[int, int]) -> None:
     inner = INPUT + "_channels_last"
     graph.rename(model, INPUT, inner)
     model.graph.node.insert(0, helper.make_node("Transpose", [INPUT], [inner], perm=[0, 2, 3, 1]))
-    graph.replace(
-        model.graph.input, [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, *size])]
-    )
+    graph.replace(model.graph.input, [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, *size])])
 
 
 def _add_pool(model: ModelProto) -> None:
@@ -262,9 +250,3 @@ def _dtype(value: ValueInfoProto) -> np.dtype:
 
 def _show(shape: list[int | str | None] | None) -> str:
     return "of unknown shape" if shape is None else "(" + ", ".join(str(s or "?") for s in shape) + ")"
-
-
-def _line(error: Exception) -> str:
-    """Keep the first line of another library's message, which is where the reason stands."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

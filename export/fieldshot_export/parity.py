@@ -16,9 +16,7 @@ TOLERANCES = {
 }
 """Per precision the lowest cosine and the largest difference, as a fraction of the largest value expected."""
 
-_ALIKE = (
-    1e-5  # of the largest value: embeddings of different pictures that differ by less are one and the same
-)
+_ALIKE = 1e-5  # of the largest value: embeddings of different pictures that differ by less are one and the same
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,8 @@ class Parity:
         if not self.within(precision):
             bounds = TOLERANCES[precision]
             raise ExportError(
-                f"the exported {precision} network must agree with its source: cosine at least {bounds['cosine']}, "
-                f"difference at most {bounds['max_abs']} (got {self})",
+                f"the exported {precision} network must agree with its source, cosine at least "
+                f"{bounds['cosine']}, difference at most {bounds['max_abs']} (got {self})",
                 hint="the conversion changed the network; try another opset or a newer exporter",
             )
 
@@ -82,15 +80,14 @@ def check_embeddings(embeddings: Floats) -> None:
     if not np.isfinite(embeddings).all():
         bad = int((~np.isfinite(embeddings)).any(axis=1).sum())
         raise ExportError(
-            f"the source's embeddings must be finite (got NaN or infinity for {bad} of {len(embeddings)} pictures)",
+            f"the source's embeddings must be finite (got NaN or infinity in {bad} of {len(embeddings)})",
             hint="check the weights, and that --mean and --std are in units of pixels scaled to [0, 1]",
         )
     spread = float(np.ptp(embeddings, axis=0).max())
     if spread <= _ALIKE * float(np.abs(embeddings).max()):
         raise ExportError(
             f"the source must tell pictures apart (got the same embedding for all {len(embeddings)})",
-            hint="check that the weights are those that were trained, that the cut is not behind a constant, and that "
-            "--pictures holds different pictures",
+            hint="check that the weights are the trained ones, and that --pictures holds different pictures",
         )
 
 

@@ -1,8 +1,9 @@
 """The pictures that a bundle is verified on, and that its feature statistics are taken of.
 
-They are the user's own, or procedural: "dead leaves", discs of random sizes that hide one another, have edges at all
-scales and the power spectrum of photographs (Lee, Mumford, Huang, "Occlusion Models for Natural Images", IJCV 2001:
-radii distributed as 1 / r^3 between two bounds make the picture look alike at every scale).
+They are the user's own, or procedural: "dead leaves", discs of random sizes that hide one another, have edges at
+all scales and the power spectrum of photographs (Lee, Mumford, Huang, "Occlusion Models for Natural Images: A
+Statistical Study of the Scale-Invariant Dead Leaves Model", IJCV 2001): radii distributed as 1 / r^3 between two
+bounds make a picture look alike at every scale.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ STATISTICS_COUNT, STATISTICS_PROCEDURAL_COUNT = 256, 64
 # Height and width relative to what the network sees: smaller, larger, upright and lying.
 _SHAPES = ((1.2, 1.2), (0.75, 1.1), (1.4, 0.9), (0.6, 0.6))
 
-_MAX_SHORTEST, _MAX_LONGEST = 2, 4  # sides of a verification picture, in sides of the network's input
+_MAX_SHORTEST, _MAX_LONGEST = 1.5, 3  # sides of a verification picture, in sides of the network's input
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,7 @@ class PictureSet:
                     continue
 
 
-def collect(
-    size: tuple[int, int], folder: str | os.PathLike[str] | None = None, *, seed: int = 0
-) -> PictureSet:
+def collect(size: tuple[int, int], folder: str | os.PathLike[str] | None = None, *, seed: int = 0) -> PictureSet:
     """Take a seeded sample of a folder's pictures, or make procedural ones.
 
     Parameters
@@ -73,8 +72,8 @@ def collect(
     size : (int, int)
         Height and width of the network's input in pixels.
     folder : path, optional
-        Pictures of the user's, also in sub-folders: up to 8 to verify and 256 for the statistics. Without it 4 and 64
-        are made.
+        Pictures of the user's, also in sub-folders: up to 8 to verify and 256 for the statistics. Without it 4
+        and 64 are made.
     seed : int
         Which sample.
 
@@ -109,7 +108,7 @@ def collect(
             continue
     if len(kept) < 2:
         raise ExportError(
-            f"the folder must hold at least 2 pictures that can be read (got {len(kept)} of {len(found)} in {folder})",
+            f"the folder must hold at least 2 pictures that can be read (got {len(kept)} of {len(found)})",
             hint="name a folder of ordinary photographs, or leave --pictures out",
         )
     rest = [found[i] for i in order if found[i] not in chosen]
@@ -135,7 +134,7 @@ def dead_leaves(shape: tuple[int, int], *, seed: int) -> Pixels:
     rng = np.random.default_rng(seed)
     height, width = shape
     smallest, largest = 2.0, 0.4 * max(shape)
-    n = 6 * max(shape)
+    n = 3 * max(shape)
     # Inverse of the distribution function of a density proportional to r^-3 on [smallest, largest].
     u = rng.random(n)
     radii = (smallest**-2 - u * (smallest**-2 - largest**-2)) ** -0.5

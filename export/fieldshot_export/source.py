@@ -1,4 +1,4 @@
-"""What every source of a network hands to the exporter, and the names that the bundle gives to its tensors."""
+"""What every source of a network hands to the exporter, and what all of them share."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Source:
     description : str
         Where the network came from, for the manifest.
     model : onnx.ModelProto
-        The network as the bundle will hold it: float32, input `input` (N, 3, H, W), output `embedding` (N, D).
+        The network as the bundle holds it: float32, input `input` (N, 3, H, W), output `embedding` (N, D).
     embed : callable
-        Maps float32 (N, 3, H, W), preprocessed, to float32 (N, D) with the source's own framework and nothing of
-        `model`: what the bundle is measured against.
+        Maps float32 (N, 3, H, W), preprocessed, to float32 (N, D) with the source's own framework and nothing
+        of `model`: what the bundle is measured against.
     notes : tuple of str
         What was changed on the way, in words for the user.
     """
@@ -69,3 +69,9 @@ def open_session(model: bytes | ModelProto, *, optimise: bool = True) -> onnxrun
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     data = model if isinstance(model, bytes) else model.SerializeToString()
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def first_line(error: BaseException) -> str:
+    """Keep the first line of another library's message, which is where the reason stands."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -10,7 +10,7 @@ from torch import nn
 
 from fieldshot.errors import ExportError, MissingDependencyError
 from fieldshot_export import torch_source
-from fieldshot_export.source import Source
+from fieldshot_export.source import Source, first_line
 
 _RESIZE = {
     "center": "shortest",
@@ -56,8 +56,8 @@ def create(name: str, *, weights: str | Path | None = None) -> tuple[nn.Module, 
         module = timm.create_model(name, pretrained=weights is None, num_classes=0)
     except Exception as error:
         raise ExportError(
-            f"timm must be able to create {name} (got {type(error).__name__}: {str(error).splitlines()[0][:200]})",
-            hint="pretrained weights need a network: download them elsewhere and give the file with --weights",
+            f"timm must be able to create {name} (got {type(error).__name__}: {first_line(error)})",
+            hint="pretrained weights need a network: download them elsewhere, give the file with --weights",
         ) from error
     if weights is not None:
         classifier = module.pretrained_cfg.get("classifier") or ()
@@ -69,9 +69,7 @@ def create(name: str, *, weights: str | Path | None = None) -> tuple[nn.Module, 
 
 def load(name: str, module: nn.Module, size: tuple[int, int], *, weights: str | Path | None = None) -> Source:
     """Make a model from `create` a backbone; see `torch_source.from_module`."""
-    described = f"timm {name}, " + (
-        "pretrained" if weights is None else f"weights {os.path.basename(weights)}"
-    )
+    described = f"timm {name}, " + ("pretrained" if weights is None else f"weights {os.path.basename(weights)}")
     return torch_source.from_module(module, size, name, described)
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from fieldshot.errors import ExportError, MissingDependencyError, MissingFileError
 from fieldshot_export import batch, graph
-from fieldshot_export.source import INPUT, OUTPUT, Floats, Source
+from fieldshot_export.source import INPUT, OUTPUT, Floats, Source, first_line
 
 OPSET = 18
 """First with GroupNormalization and without training-mode leftovers; every TensorRT 10 reads it."""
@@ -40,7 +40,7 @@ def load(factory: str, size: tuple[int, int], *, weights: str | Path | None = No
     size : (int, int)
         Height and width in pixels of what the network will see.
     weights : path, optional
-        Checkpoint, .safetensors or a .pth that holds nothing but weights. Names must match those of the module.
+        Checkpoint, .safetensors or a .pth that holds nothing but weights, named as in the module.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def from_module(module: nn.Module, size: tuple[int, int], name: str, description
             embedding = module(probe)
     except Exception as error:
         raise ExportError(
-            f"the module must take float32 of shape (N, 3, {size[0]}, {size[1]}) (got {_line(error)})",
+            f"the module must take float32 of shape (N, 3, {size[0]}, {size[1]}) (got {first_line(error)})",
             hint="check --size, and that the module's forward takes the picture alone",
         ) from error
     _check(embedding, len(probe))
@@ -100,20 +100,14 @@ def fill(module: nn.Module, weights: str | Path, *, ignore: tuple[str, ...] = ()
     """
     path = Path(weights)
     if not path.is_file():
-        raise MissingFileError(
-            f"the file of weights must exist (got {path})", hint="check the path after --weights"
-        )
+        raise MissingFileError(f"the file of weights must exist (got {path})", hint="check the path after --weights")
     tensors = _read(path)
     own = module.state_dict()
     if not own.keys() & tensors.keys() and all(name.startswith("module.") for name in tensors):
-        tensors = {
-            name.removeprefix("module."): value for name, value in tensors.items()
-        }  # as DataParallel saves
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}  # as DataParallel saves
     missing = [name for name in own if name not in tensors and not name.endswith("num_batches_tracked")]
     unexpected = [
-        name
-        for name in tensors
-        if name not in own and not any(name.startswith(f"{prefix}.") for prefix in ignore)
+        name for name in tensors if name not in own and not any(name.startswith(f"{prefix}.") for prefix in ignore)
     ]
     differing = [
         f"{name} {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}"
@@ -155,7 +149,7 @@ def _make(factory: str) -> nn.Module:
         except Exception as error:
             raise ExportError(
                 f"{factory} must make a module when called without arguments (got {type(error).__name__}: "
-                f"{_line(error)})",
+                f"{first_line(error)})",
                 hint="write a small function of no arguments around it, and name that",
             ) from error
     if not isinstance(made, nn.Module):
@@ -170,17 +164,16 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # weights_only: a pickle may run any program when it is read; this refuses all but tensors and containers.
+        # weights_only: a pickle may run any program when read; this refuses all but tensors and containers.
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError) as error:
         raise ExportError(
-            f"{path.name} must be whole safetensors (got {_line(error)})", hint="copy the file again"
+            f"{path.name} must be whole safetensors (got {first_line(error)})", hint="copy the file again"
         ) from error
     except Exception as error:
         raise ExportError(
-            f"{path.name} must hold nothing but weights (got {_line(error)})",
-            hint="it may be damaged, or run a program when read; where you trust it, save its state_dict() as "
-            ".safetensors there",
+            f"{path.name} must hold nothing but weights (got {first_line(error)})",
+            hint="it may be damaged, or run a program when read: ask for .safetensors, or for its state_dict() alone",
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
@@ -202,11 +195,7 @@ def _embed(module: nn.Module, pictures: Floats) -> Floats:
 def _check(embedding: object, n: int) -> None:
     ok = isinstance(embedding, torch.Tensor) and embedding.dtype == torch.float32
     if not ok or embedding.ndim != 2 or len(embedding) != n:
-        got = (
-            f"{embedding.dtype} of shape {tuple(embedding.shape)}"
-            if hasattr(embedding, "shape")
-            else type(embedding)
-        )
+        got = f"{embedding.dtype} of shape {tuple(embedding.shape)}" if hasattr(embedding, "shape") else type(embedding)
         raise ExportError(
             f"the module must return one float32 tensor of shape (N, D) (got {got})",
             hint="have the factory return the network without its classifier, pooled and flattened: "
@@ -235,8 +224,9 @@ def _to_onnx(module: nn.Module, example: torch.Tensor):
     except Exception as error:
         cause = error.__cause__ or error
         raise ExportError(
-            f"the module must be traceable with any number of pictures (got {type(cause).__name__}: {_line(cause)})",
-            hint="remove what depends on the pictures' values, or on their number being fixed, from its forward",
+            f"the module must be traceable for any number of pictures (got {type(cause).__name__}: "
+            f"{first_line(cause)})",
+            hint="its forward must not depend on the values of the pictures, or on their number",
         ) from error
 
 
@@ -268,8 +258,3 @@ def _current_directory_first() -> Iterator[None]:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,184 @@
+"""Measure a network against its source, and write the bundle only if it agrees."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from fieldshot.backbone import Backbone, Bundle
+from fieldshot.errors import ExportError
+from fieldshot.preprocessing import Preprocessing
+from fieldshot_export import float16
+from fieldshot_export.parity import TOLERANCES, Parity, check_embeddings, compare, statistics
+from fieldshot_export.pictures import PictureSet
+from fieldshot_export.report import Report, Stages
+from fieldshot_export.source import INPUT, OUTPUT, Floats, Source, first_line, open_session
+
+_WEIGHTS = {"float32": "backbone.onnx", "float16": "backbone.fp16.onnx"}
+_BATCH = 16
+
+
+def write(
+    out: Path,
+    source: Source,
+    preprocessing: Preprocessing,
+    chosen: PictureSet,
+    stages: Stages,
+    *,
+    name: str,
+    licence: str,
+    with_float16: bool,
+) -> Report:
+    """Check a network against its source, write the bundle, and check what was written.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The bundle; written last and at once.
+    source : Source
+        The network and its framework.
+    preprocessing : Preprocessing
+        What the network is fed.
+    chosen : PictureSet
+        Pictures to verify with and to take statistics of.
+    stages : Stages
+        Told of each stage.
+    name, licence : str
+        For the manifest.
+    with_float16 : bool
+        Add a float16 copy where it agrees with the source.
+
+    Returns
+    -------
+    Report
+        What was written and measured.
+
+    Raises
+    ------
+    ExportError
+        The network does not agree with its source, or its embeddings cannot be right; `out` is untouched.
+    """
+    fed = np.stack([preprocessing.apply(picture) for picture in chosen.verify])
+    with stages("run the source framework") as detail:
+        expected = np.ascontiguousarray(source.embed(fed), np.float32)
+        check_embeddings(expected)
+        detail.append(f"{len(expected)} embeddings of {expected.shape[1]} dimensions")
+
+    networks = {"float32": source.model.SerializeToString()}
+    parity: dict[str, Parity] = {}
+    left_out: dict[str, str] = {}
+    with stages("check float32") as detail:
+        parity["float32"] = compare(expected, _run(networks["float32"], fed))
+        detail.append(str(parity["float32"]))
+        parity["float32"].require("float32")
+    if with_float16:
+        with stages("make and check float16") as detail:
+            reason = _add_float16(source, fed, expected, networks, parity)
+            if "float16" in parity:
+                detail.append(str(parity["float16"]))
+            if reason:
+                left_out["float16"] = reason
+                detail.append(f"LEFT OUT: {reason}")
+    with stages("take feature statistics") as detail:
+        measured = statistics(_embeddings(networks["float32"], chosen, preprocessing))
+        detail.append(f"{measured['count']} pictures")
+
+    files = {_WEIGHTS[precision]: data for precision, data in networks.items()}
+    files["verify.safetensors"] = save(
+        {**{f"picture_{i}": picture for i, picture in enumerate(chosen.verify)}, "embeddings": expected}
+    )
+    with stages(f"write and read back {out}") as detail, _temporary_folder(out) as folder:
+        bundle = Bundle.write(
+            folder / out.name,
+            name=name,
+            licence=licence,
+            source=f"{source.description}; verified on {chosen.description}",
+            dim=expected.shape[1],
+            preprocessing=preprocessing,
+            statistics=measured,
+            verify={precision: TOLERANCES[precision] for precision in networks},
+            files=files,
+        )
+        _check_written(bundle, networks)
+        os.replace(bundle.path, out)
+        size_bytes = out.stat().st_size
+        detail.append(f"{size_bytes:,} bytes")
+    return Report(
+        path=out,
+        name=name,
+        source=bundle.manifest["source"],
+        licence=licence,
+        dim=expected.shape[1],
+        preprocessing=preprocessing.to_json(),
+        size_bytes=size_bytes,
+        files={member: len(data) for member, data in files.items()},
+        parity=parity,
+        left_out=left_out,
+        notes=source.notes,
+        seconds=stages.seconds,
+    )
+
+
+def _add_float16(
+    source: Source, fed: Floats, expected: Floats, networks: dict[str, bytes], parity: dict[str, Parity]
+) -> str | None:
+    """Add the float16 network where it is right; say why where it is not."""
+    try:
+        data = float16.convert(source.model).SerializeToString()
+        embeddings = _run(data, fed)
+    except Exception as error:  # the bundle is whole without it
+        return f"it cannot be converted ({first_line(error)})"
+    parity["float16"] = compare(expected, embeddings)
+    if not parity["float16"].within("float16"):
+        return f"it must agree with the source to {TOLERANCES['float16']} (got {parity['float16']})"
+    networks["float16"] = data
+    return None
+
+
+def _check_written(bundle: Bundle, networks: dict[str, bytes]) -> None:
+    """Read the bundle as a device will, and hold every network in it against its verification pictures."""
+    pictures, expected = bundle.verification()
+    compare(expected, Backbone.load(bundle.path, "onnxruntime").embed(pictures)).require("float32")
+    fed = np.stack([bundle.preprocessing.apply(picture) for picture in pictures])
+    for precision in networks:
+        compare(expected, _run(bundle.read(_WEIGHTS[precision]), fed)).require(precision)
+
+
+def _run(network: bytes, fed: Floats) -> Floats:
+    return open_session(network).run([OUTPUT], {INPUT: fed})[0]
+
+
+def _embeddings(network: bytes, chosen: PictureSet, preprocessing: Preprocessing) -> Floats:
+    session = open_session(network)
+    rows, fed = [], []
+    for picture in chosen.statistics():
+        fed.append(preprocessing.apply(picture))
+        if len(fed) == _BATCH:
+            rows.append(session.run([OUTPUT], {INPUT: np.stack(fed)})[0])
+            fed = []
+    if fed:
+        rows.append(session.run([OUTPUT], {INPUT: np.stack(fed)})[0])
+    return np.concatenate(rows)
+
+
+@contextlib.contextmanager
+def _temporary_folder(out: Path) -> Iterator[Path]:
+    """Give a folder beside the target, on the same file system, and leave nothing of it."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".export-", dir=out.absolute().parent))
+    except OSError as error:
+        raise ExportError(
+            f"the folder of the bundle must be writable (got {error.strerror}: {out.parent})",
+            hint="write elsewhere",
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
