@@ -36,6 +36,7 @@ setup(
         "fieldshot.cli",
         "fieldshot.gallery",
         "fieldshot.head",
+        "fieldshot.images",
         "fieldshot.ops",
         "fieldshot_export",
     ],

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 BASE = {"errors"}
-ENGINE = BASE | {"device", "images", "preprocessing"}
+ENGINE = BASE | {"device", "images"}
 CORE = ENGINE | {"backbone", "gallery", "head"}
 TOP = CORE | {"recognizer"}
 
@@ -20,7 +20,6 @@ TOP = CORE | {"recognizer"}
 MAY_IMPORT = {
     "errors": set(),
     "images": BASE,
-    "preprocessing": BASE,
     "gallery": BASE,
     "device": BASE,
     "ops": BASE | {"device"},
@@ -31,7 +30,7 @@ MAY_IMPORT = {
     "bench": TOP,
     "demo": TOP | {"evaluation"},
     "cli": TOP | {"bench", "demo", "evaluation"},
-    "fieldshot_export": BASE | {"backbone", "images", "preprocessing"},
+    "fieldshot_export": BASE | {"backbone", "images"},
 }
 
 # Third-party package -> the modules that may import it, each with all below it. A package not named: nobody.
@@ -39,7 +38,6 @@ USERS = {
     "numpy": {"fieldshot", "fieldshot_export"},
     "PIL": {
         "fieldshot.images",
-        "fieldshot.preprocessing",
         "fieldshot.bench",
         "fieldshot.demo",
         "fieldshot_export",
@@ -102,9 +100,7 @@ def test_imports_within_the_project_follow_the_rule(name: str) -> None:
     for imported in imports(name, MODULES[name]):
         package = imported.partition(".")[0]
         if package == "fieldshot_export":
-            assert part == "fieldshot_export", (
-                f"{name} imports {imported}: the device knows nothing of the workstation"
-            )
+            assert part == "fieldshot_export", f"{name} imports {imported}: the device knows nothing of the workstation"
         elif package == "fieldshot":
             target = part_of(imported)
             if f"fieldshot.{target}" not in MODULES:  # a name of the package itself, as `__version__`

@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 from fieldshot.backbone import Backbone, Bundle
 from fieldshot.errors import ExportError
-from fieldshot.preprocessing import Preprocessing
+from fieldshot.images import Preprocessing
 from fieldshot_export import float16
 from fieldshot_export.parity import TOLERANCES, Parity, check_embeddings, compare, statistics
 from fieldshot_export.pictures import PictureSet

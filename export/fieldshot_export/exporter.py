@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fieldshot.errors import ExportError, MissingDependencyError
-from fieldshot.preprocessing import Preprocessing
+from fieldshot.images import Preprocessing
 from fieldshot_export.report import Progress, Report, Stages
 
 __all__ = ["Report", "export"]

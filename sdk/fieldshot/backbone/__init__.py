@@ -10,13 +10,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from fieldshot.backbone.batches import batches
 from fieldshot.backbone.bundle import Bundle
 from fieldshot.backbone.engine import Engine, create
 from fieldshot.errors import BundleError, OptionError, PictureError
-from fieldshot.images import Pixels, Preprocessing, read
+from fieldshot.images import Pixels, Preprocessing, as_items, read
 
 __all__ = ["Backbone", "Bundle", "as_items"]
 
@@ -220,27 +219,16 @@ class Backbone:
                 raise PictureError(f"picture {number}: {error.message}", hint=error.hint) from error
 
         inputs = batches(
-            enumerate(items), prepare, (3, *self.preprocessing.size), batch_size=batch_size, workers=_workers()
+            enumerate(items),
+            prepare,
+            (3, *self.preprocessing.size),
+            batch_size=batch_size,
+            workers=_workers(),
         )
         # closing: the threads end here and now when the network, a picture or the caller raises
         with closing(inputs):
             for batch in inputs:
                 yield self._engine.run(batch)
-
-
-def as_items(images: object) -> Iterable[object]:
-    """Take one path, image or array for a list of one picture; everything else must be iterable."""
-    single = isinstance(images, (str, bytes, os.PathLike, Image.Image)) or (
-        isinstance(images, np.ndarray) and images.ndim in (2, 3)
-    )
-    if single:
-        return [images]
-    if not isinstance(images, Iterable):
-        raise PictureError(
-            f"images must be a picture or an iterable of pictures (got {type(images).__name__})",
-            hint="pass paths, PIL images or uint8 arrays of shape (height, width, 3)",
-        )
-    return images
 
 
 def _workers() -> int:

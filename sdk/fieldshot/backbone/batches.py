@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TypeVar
@@ -23,7 +23,7 @@ def batches(
     *,
     batch_size: int,
     workers: int,
-) -> Iterator[Floats]:
+) -> Generator[Floats, None, None]:
     """Yield the inputs of items in their order, while the next batch is prepared.
 
     At most two batches are in memory, however many items there are; a single item is prepared without threads.
@@ -65,13 +65,13 @@ def batches(
 
     try:
         pending = start(first, buffers[0])
-        for turn, group in enumerate(chain([second] if second else [], groups), start=1):
-            ready = _finish(pending)
+        for group in chain([second] if second else [], groups):
+            ready = buffers[0][: _finish(pending)]
             # The other buffer is free: its batch went through the network before this one was asked for.
-            pending = start(group, buffers[turn % 2])
-            yield buffers[(turn - 1) % 2][:ready]
-            last = turn % 2
-        yield buffers[last][: _finish(pending)]
+            buffers.reverse()
+            pending = start(group, buffers[0])
+            yield ready
+        yield buffers[0][: _finish(pending)]
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -1,25 +1,24 @@
 """The bundle: a backbone on disk, a zip file or a folder (docs/bundle.md).
 
-A bundle that opened is whole: every member was checked against the digests of its manifest. Nothing is unpacked.
+A bundle that opened is whole: every member was checked against the digests of its manifest.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import stat
-import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from fieldshot.backbone.manifest import FORMAT, FORMAT_VERSION, PRECISIONS, check_manifest, is_plain_name
+from fieldshot.backbone.manifest import FORMAT, FORMAT_VERSION, PRECISIONS, check_manifest
+from fieldshot.backbone.members import list_members, open_member, write_zip
 from fieldshot.errors import BundleError, MissingFileError
 from fieldshot.images import Pixels, Preprocessing
 
@@ -30,6 +29,8 @@ _WEIGHTS: Final = "backbone.onnx"
 _VERIFY: Final = "verify.safetensors"
 _MAX_MANIFEST_BYTES: Final = 16 << 20
 _CHUNK_BYTES: Final = 1 << 20
+# What zipfile and the file system raise on a damaged, encrypted or vanished bundle.
+_UNREADABLE: Final = (OSError, ValueError, KeyError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 _COPY_AGAIN: Final = "copy or export the bundle again"
 
 
@@ -85,7 +86,7 @@ class Bundle:
         try:
             if not path.exists():
                 raise MissingFileError(f"bundle {path} must exist", hint="check the path")
-            members = _members(path)
+            members = list_members(path)
             if _MANIFEST not in members:
                 raise BundleError(f"bundle {path} must hold {_MANIFEST} (got none)", hint="is this a bundle?")
             if members[_MANIFEST] > _MAX_MANIFEST_BYTES:
@@ -93,9 +94,9 @@ class Bundle:
             manifest = _parse(_read(path, _MANIFEST), path)
             bundle = cls(path, manifest)
             _check_members(path, members, manifest["files"])
-        except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zipfile.error) as error:
-            if isinstance(error, (BundleError, MissingFileError)):
-                raise
+        except (BundleError, MissingFileError):
+            raise
+        except _UNREADABLE as error:
             raise BundleError(f"bundle {path} must be readable (got: {error})", hint=_COPY_AGAIN) from error
         return bundle
 
@@ -115,13 +116,13 @@ class Bundle:
             )
         try:
             data = _read(self.path, name)
-        except (OSError, KeyError, RuntimeError, zipfile.error) as error:
+        except _UNREADABLE as error:
             raise BundleError(f"{self.path}: {name} must be readable (got: {error})", hint=_COPY_AGAIN) from error
         _check_digest(self.path, name, entry, hashlib.sha256(data).hexdigest())
         return data
 
     def contract(self, precision: str = "float32") -> str:
-        """Digest of weights, preprocessing and precision: only embeddings of equal contracts may be compared.
+        """Digest weights, preprocessing and precision; only embeddings of equal contracts may be compared.
 
         Parameters
         ----------
@@ -135,7 +136,8 @@ class Bundle:
         """
         if precision not in PRECISIONS.values():
             raise BundleError(
-                f"precision must be one of {', '.join(PRECISIONS.values())} (got {precision!r})", hint="pass one of them"
+                f"precision must be one of {', '.join(PRECISIONS.values())} (got {precision!r})",
+                hint="pass one of them",
             )
         terms = {
             "weights": self.manifest["files"][_WEIGHTS]["sha256"],
@@ -162,7 +164,9 @@ class Bundle:
             raise BundleError(f"{self.path}: {_VERIFY} must be safetensors (got: {error})", hint=_COPY_AGAIN) from error
         expected = tensors.pop("embeddings", np.empty(0))
         pictures = [tensors.get(f"picture_{i}", np.empty(0)) for i in range(len(tensors))]
-        if not pictures or not all(p.dtype == np.uint8 and p.ndim == 3 and p.shape[2] == 3 and p.size for p in pictures):
+        if not pictures or not all(
+            p.dtype == np.uint8 and p.ndim == 3 and p.shape[2] == 3 and p.size for p in pictures
+        ):
             raise BundleError(
                 f"{self.path}: {_VERIFY} must hold picture_0, picture_1, ..., uint8 of shape (height, width, 3)",
                 hint="export the bundle again",
@@ -226,9 +230,12 @@ class Bundle:
             "files": entries,
         }
         check_manifest(manifest, path)
-        members = {_MANIFEST: json.dumps(manifest, indent=1, allow_nan=False).encode(), **dict(sorted(files.items()))}
+        members = {
+            _MANIFEST: json.dumps(manifest, indent=1, allow_nan=False).encode(),
+            **dict(sorted(files.items())),
+        }
         try:
-            _write_atomically(path, _zip(members))
+            write_zip(path, members)
         except OSError as error:
             raise BundleError(
                 f"bundle {path} must be writable (got: {error.strerror or error})",
@@ -237,50 +244,23 @@ class Bundle:
         return cls.open(path)
 
 
-def _members(path: Path) -> dict[str, int]:
-    """Names and sizes of the members; every name is checked here, before any of them is used."""
-    if path.is_dir():
-        sizes = {}
-        for entry in os.scandir(path):
-            status = entry.stat(follow_symlinks=False)
-            if not stat.S_ISREG(status.st_mode):
-                raise BundleError(
-                    f"bundle {path} must hold plain files only (got {entry.name}, a folder or a link)",
-                    hint="remove it, or copy the file that it points to",
-                )
-            sizes[entry.name] = status.st_size
-        return sizes
-    if not zipfile.is_zipfile(path):
-        raise BundleError(f"bundle {path} must be a zip file or a folder (got something else)", hint=_COPY_AGAIN)
-    with zipfile.ZipFile(path) as archive:
-        infos = archive.infolist()
-    for info in infos:
-        # orig_filename: zipfile cuts a name at its first NUL byte and turns separators of the system into slashes
-        if not is_plain_name(info.orig_filename):
-            raise BundleError(
-                f"bundle {path} must hold files at its top level only (got the name {info.orig_filename!r})",
-                hint="do not use this file; get the bundle from where it was exported",
-            )
-    if len({info.filename for info in infos}) != len(infos):
-        raise BundleError(f"bundle {path} must hold each name once (got one twice)", hint=_COPY_AGAIN)
-    return {info.filename: info.file_size for info in infos}
-
-
 def _check_members(path: Path, members: Mapping[str, int], files: Mapping[str, Mapping[str, Any]]) -> None:
     listed = {_MANIFEST, *files}
     for name in sorted(listed - members.keys()):
         raise BundleError(f"bundle {path} must hold {name}, which its manifest lists (got none)", hint=_COPY_AGAIN)
     for name in sorted(members.keys() - listed):
         raise BundleError(
-            f"bundle {path} must hold only what its manifest lists (got {name} too)", hint=f"remove {name} from it"
+            f"bundle {path} must hold only what its manifest lists (got {name} too)",
+            hint=f"remove {name} from it",
         )
     for name, entry in files.items():
         if members[name] != entry["size_bytes"]:
             raise BundleError(
-                f"{path}: {name} must have {entry['size_bytes']} bytes (got {members[name]})", hint=_COPY_AGAIN
+                f"{path}: {name} must have {entry['size_bytes']} bytes (got {members[name]})",
+                hint=_COPY_AGAIN,
             )
         digest = hashlib.sha256()
-        with _stream(path, name) as stream:
+        with open_member(path, name) as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
         _check_digest(path, name, entry, digest.hexdigest())
@@ -289,21 +269,13 @@ def _check_members(path: Path, members: Mapping[str, int], files: Mapping[str, M
 def _check_digest(path: Path, name: str, entry: Mapping[str, Any], got: str) -> None:
     if got != entry["sha256"]:
         raise BundleError(
-            f"{path}: {name} must have the SHA-256 {entry['sha256'][:16]}... that its manifest states (got {got[:16]}...)",
+            f"{path}: {name} must have the SHA-256 of its manifest, {entry['sha256'][:16]}... (got {got[:16]}...)",
             hint=f"the file was changed or damaged; {_COPY_AGAIN}",
         )
 
 
-def _stream(path: Path, name: str) -> IO[bytes]:
-    if path.is_dir():
-        return (path / name).open("rb")
-    with zipfile.ZipFile(path) as archive:
-        # zipfile keeps the file open until the last member that was opened is closed
-        return archive.open(name)
-
-
 def _read(path: Path, name: str) -> bytes:
-    with _stream(path, name) as stream:
+    with open_member(path, name) as stream:
         return stream.read()
 
 
@@ -313,30 +285,3 @@ def _parse(data: bytes, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: {_MANIFEST} must be UTF-8 JSON (got: {error})", hint=_COPY_AGAIN) from error
     return check_manifest(manifest, path)
-
-
-def _zip(members: Mapping[str, bytes]) -> bytes:
-    """Zip without compression (weights hardly shrink), with fixed times and modes: equal members, equal bytes."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in members.items():
-            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            info.create_system = 3
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, data)
-    return buffer.getvalue()
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Write beside the target and rename over it, so that a power cut leaves the old file or the new one."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

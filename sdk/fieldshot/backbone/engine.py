@@ -57,7 +57,8 @@ def create(choice: str, bundle: Bundle, threads: int | None) -> Engine:
         raise OptionError(f"threads must be a whole number above 0, or None (got {threads!r})", hint="leave it at None")
     if choice == "tensorrt":
         raise EngineError(
-            "engine must be onnxruntime in this version (got tensorrt)", hint="use engine='auto' or 'onnxruntime'"
+            "engine must be onnxruntime in this version (got tensorrt)",
+            hint="use engine='auto' or 'onnxruntime'",
         )
     from fieldshot.backbone.onnxruntime import OnnxRuntimeEngine
 

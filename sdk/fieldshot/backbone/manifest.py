@@ -15,7 +15,11 @@ __all__ = ["FORMAT", "FORMAT_VERSION", "PRECISIONS", "check_manifest", "is_plain
 FORMAT: Final = "fieldshot-bundle"
 FORMAT_VERSION: Final = 1
 
-PRECISIONS: Final = {"backbone.onnx": "float32", "backbone.fp16.onnx": "float16", "backbone.int8.onnx": "int8"}
+PRECISIONS: Final = {
+    "backbone.onnx": "float32",
+    "backbone.fp16.onnx": "float16",
+    "backbone.int8.onnx": "int8",
+}
 """The networks that a bundle may hold, and the arithmetic of each."""
 
 _REQUIRED: Final = ("backbone.onnx", "verify.safetensors")
@@ -91,11 +95,15 @@ def check_manifest(manifest: object, path: Path) -> dict[str, Any]:
             )
         if not isinstance(entry, dict):
             raise BundleError(f"{path}: the entry of {name} in its manifest must be an object", hint=_HINT)
-        need("sha256", lambda v: isinstance(v, str) and bool(_SHA256.fullmatch(v)), "64 hexadecimal digits", entry)
+        need(
+            "sha256",
+            lambda v: isinstance(v, str) and bool(_SHA256.fullmatch(v)),
+            "64 hexadecimal digits",
+            entry,
+        )
         need("size_bytes", lambda v: _is_int(v) and v >= 0, "a whole number", entry)
         if name in PRECISIONS:
-            expected = PRECISIONS[name]
-            need("precision", lambda v, expected=expected: v == expected, repr(expected), entry)
+            need("precision", PRECISIONS[name].__eq__, repr(PRECISIONS[name]), entry)
     for name in _REQUIRED:
         if name not in files:
             raise BundleError(f"{path}: its manifest must list {name} (got none)", hint=_HINT)

@@ -51,8 +51,9 @@ class OnnxRuntimeEngine:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.use_deterministic_compute = True
         options.log_severity_level = 3
-        # Threads that spin for work after a run burn the cores on which the next pictures are decoded.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Spin within a run, stop at its end. By default a thread goes on spinning for over 20 ms after each run, a core
+        # burnt; without any spinning a single MobileNetV2 picture takes 25 to 40 % longer.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = onnxruntime.InferenceSession(
                 bundle.read(_FILE), sess_options=options, providers=["CPUExecutionProvider"]
@@ -87,7 +88,8 @@ class OnnxRuntimeEngine:
             (embeddings,) = self._session.run(["embedding"], {"input": batch})
         except Exception as error:  # its exceptions share no base of their own
             raise EngineError(
-                f"onnxruntime must run a batch of shape {batch.shape} (got: {error})", hint="try a smaller batch_size"
+                f"onnxruntime must run a batch of shape {batch.shape} (got: {error})",
+                hint="try a smaller batch_size",
             ) from error
         return np.asarray(embeddings, np.float32)
 

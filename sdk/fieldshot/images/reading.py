@@ -1,50 +1,30 @@
-"""Pictures: files, PIL images and arrays become uint8 RGB, as a person sees them.
+"""Files, PIL images and arrays become uint8 RGB, as a person sees them.
 
-Upright (EXIF), on white where they are transparent, 16 bits scaled to 8, the first frame of an animation. What a
-network then sees of them is ``Preprocessing`` (fieldshot.preprocessing), which stands here too by name.
+Upright (EXIF), on white where they are transparent, 16 bits scaled to 8, the first frame of an animation.
 """
 
 from __future__ import annotations
 
 import io
-import logging
 import os
 import stat
-from pathlib import Path
+from collections.abc import Iterable
 from threading import Lock
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fieldshot.errors import MissingFileError, PictureError
-from fieldshot.preprocessing import Preprocessing
+from fieldshot.images.files import FORMATS, reason
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "Pixels", "Preprocessing", "find", "find_classes", "read"]
+__all__ = ["MAX_PIXELS", "Pixels", "as_items", "encode", "read"]
 
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS: Final = 178_956_970
 """Pictures with more pixels than this are refused before they are decoded (Pillow's own limit: 512 MiB of RGB)."""
-
-# Only formats of photographs and drawings: Pillow also opens formats that start other programs (EPS) or only
-# describe pictures, which a file of unknown origin must not reach.
-_FORMATS: Final = {
-    "AVIF": (".avif",),
-    "BMP": (".bmp", ".dib"),
-    "GIF": (".gif",),
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "JPEG2000": (".jp2", ".j2k"),
-    "PNG": (".png", ".apng"),
-    "PPM": (".pbm", ".pgm", ".pnm", ".ppm"),
-    "TGA": (".tga",),
-    "TIFF": (".tif", ".tiff"),
-    "WEBP": (".webp",),
-}
-
-SUFFIXES: Final = frozenset(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
-"""Endings of picture files, in lower case with the dot."""
 
 _ORIENTATION_TAG: Final = 0x0112
 _UPRIGHT: Final = {
@@ -56,8 +36,6 @@ _UPRIGHT: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-_LOG = logging.getLogger("fieldshot")
 
 # An image that the caller opened but did not load yet may stand twice in one list; Pillow's load is not thread-safe.
 _LOADING = Lock()
@@ -97,84 +75,33 @@ def read(image: object) -> Pixels:
     raise PictureError(f"picture must be a path, a PIL image or an array (got {type(image).__name__})", hint=hint)
 
 
-def find(folder: str | os.PathLike[str]) -> list[Path]:
-    """List the pictures that lie directly in a folder, by their endings, sorted; hidden files are left out.
+def as_items(images: object) -> Iterable[object]:
+    """Take one path, image or array for a list of one picture; everything else must be iterable.
 
     Raises
     ------
-    MissingFileError
-        If there is no such folder.
     PictureError
-        If it is not a folder, or holds no picture.
+        If it is not.
     """
-    paths = _pictures(folder)
-    if not paths:
+    single = isinstance(images, (str, bytes, os.PathLike, Image.Image)) or (
+        isinstance(images, np.ndarray) and images.ndim in (2, 3)
+    )
+    if single:
+        return [images]
+    if not isinstance(images, Iterable):
         raise PictureError(
-            f"folder {os.fspath(folder)} must hold pictures (got none)",
-            hint=f"picture files end in {', '.join(sorted(SUFFIXES))}",
+            f"images must be a picture or an iterable of pictures (got {type(images).__name__})",
+            hint="pass paths, PIL images or uint8 arrays of shape (height, width, 3)",
         )
-    return paths
-
-
-def find_classes(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
-    """List the pictures of a folder of classes: one sub-folder a class, named by its label.
-
-    Returns
-    -------
-    dict
-        Label -> sorted paths, in the order of the labels. Sub-folders without pictures are left out, with a warning in
-        the log.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such folder.
-    PictureError
-        If it is not a folder, or no sub-folder holds a picture.
-    """
-    classes = {}
-    for entry in _scan(folder):
-        if entry.is_dir():
-            paths = _pictures(entry.path)
-            if paths:
-                classes[entry.name] = paths
-            else:
-                _LOG.warning("folder %s holds no pictures and is left out", entry.path)
-    if not classes:
-        raise PictureError(
-            f"folder {os.fspath(folder)} must hold one sub-folder of pictures for each class (got none)",
-            hint="put the pictures of each class into a sub-folder with the name of the class",
-        )
-    return classes
+    return images
 
 
 def encode(pixels: Pixels) -> bytes:
     """Encode uint8 RGB pixels of shape (H, W, 3) as a PNG file, without loss."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)  # 1: most of the gain at a fraction of the time
+    # level 1: most of the gain at a fraction of the time
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
-
-
-def _scan(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
-    except FileNotFoundError as error:
-        raise MissingFileError(f"folder {os.fspath(folder)} must exist", hint="check the path") from error
-    except (OSError, ValueError) as error:
-        raise PictureError(
-            f"{os.fspath(folder)} must be a folder that can be read (got: {_reason(error)})", hint="check the path"
-        ) from error
-
-
-def _pictures(folder: str | os.PathLike[str]) -> list[Path]:
-    entries = _scan(folder)
-    return [Path(e.path) for e in entries if os.path.splitext(e.name)[1].lower() in SUFFIXES and e.is_file()]
-
-
-def _reason(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text or type(error).__name__
 
 
 def _read_file(path: str | bytes) -> Pixels:
@@ -188,7 +115,7 @@ def _read_file(path: str | bytes) -> Pixels:
             raise PictureError(f"picture {name} must be a file (got a pipe or a device)", hint="save it to a file")
         if status.st_size == 0:
             raise PictureError(f"picture {name} must hold data (got an empty file)", hint="take or copy it again")
-        with Image.open(name, formats=tuple(_FORMATS)) as image:
+        with Image.open(name, formats=tuple(FORMATS)) as image:
             return _pixels(image, f"picture {name}")
     except PictureError:
         raise
@@ -196,13 +123,13 @@ def _read_file(path: str | bytes) -> Pixels:
         raise MissingFileError(f"picture {name} must exist", hint="check the path") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(f"picture {name}", "far more by its header") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise PictureError(
             f"picture {name} must be a picture (got something else)",
-            hint=f"the formats read are {', '.join(_FORMATS)}",
+            hint=f"the formats read are {', '.join(FORMATS)}",
         ) from error
     except (OSError, ValueError) as error:
-        raise PictureError(f"picture {name} must be readable (got: {_reason(error)})", hint="check the file") from error
+        raise PictureError(f"picture {name} must be readable (got: {reason(error)})", hint="check the file") from error
 
 
 def _pixels(image: Image.Image, name: str, *, shared: bool = False) -> Pixels:
@@ -221,7 +148,7 @@ def _pixels(image: Image.Image, name: str, *, shared: bool = False) -> Pixels:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
         raise PictureError(
-            f"{name} must be whole (got damaged or truncated data: {_reason(error)})",
+            f"{name} must be whole (got damaged or truncated data: {reason(error)})",
             hint="take or copy the picture again",
         ) from error
     turn = _UPRIGHT.get(_orientation(image))

@@ -21,9 +21,14 @@ from fieldshot.errors import BundleError, PictureError
 
 __all__ = ["Preprocessing"]
 
-_FILTERS: Final = {name: Image.Resampling[name.upper()] for name in
-                   ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")}
-_CHOICES: Final = {"resize": ("shortest", "stretch"), "interpolation": tuple(_FILTERS), "channels": ("RGB", "BGR")}
+_FILTERS: Final = {
+    name: Image.Resampling[name.upper()] for name in ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+}
+_CHOICES: Final = {
+    "resize": ("shortest", "stretch"),
+    "interpolation": tuple(_FILTERS),
+    "channels": ("RGB", "BGR"),
+}
 _MAX_SIDE: Final = 8192
 _MAX_RESIZED: Final = 64_000_000
 
@@ -98,7 +103,8 @@ class Preprocessing:
         for field in ("size", "mean", "std"):
             if not isinstance(values[field], (list, tuple)):
                 raise _wrong(field, "a list of numbers", values[field])
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        read: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**read)
 
     def to_json(self) -> dict[str, Any]:
         """Return the ``preprocessing`` of a manifest: what ``from_json`` reads."""
@@ -174,11 +180,11 @@ _HINT: Final = "see docs/bundle.md, or export the bundle again"
 
 
 def _is_int(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and -1e30 < value < 1e30
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e30 < value < 1e30
 
 
 def _wrong(field: str, must: str, got: object) -> BundleError:

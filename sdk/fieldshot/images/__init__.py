@@ -1,0 +1,19 @@
+"""Pictures: found in folders, read as a person sees them, and turned into what a network sees."""
+
+from __future__ import annotations
+
+from fieldshot.images.files import SUFFIXES, find, find_classes
+from fieldshot.images.preprocessing import Preprocessing
+from fieldshot.images.reading import MAX_PIXELS, Pixels, as_items, encode, read
+
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "Pixels",
+    "Preprocessing",
+    "as_items",
+    "encode",
+    "find",
+    "find_classes",
+    "read",
+]
