@@ -1,0 +1,250 @@
+"""The commands on a gallery: enroll, recognize, reject, forget, undo, history, rollback."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fieldshot.cli.console import add_command, complain, print_json, print_table, progress, shown
+from fieldshot.errors import FieldshotError, MissingFileError, OptionError, PictureError
+
+if TYPE_CHECKING:
+    from fieldshot.cli.console import Commands, Run
+    from fieldshot.gallery import Gallery, Operation
+    from fieldshot.recognizer import EnrollResult, Recognizer
+
+__all__ = ["register"]
+
+
+def register(commands: Commands) -> None:
+    """Add the commands of this module."""
+    enroll = _add(
+        commands,
+        "enroll",
+        _enroll,
+        help="add pictures of one label, or of a folder of classes",
+        examples="  fieldshot enroll site.gallery --from pictures/          one sub-folder a class\n"
+        "  fieldshot enroll site.gallery bolt bolt1.jpg bolt2.jpg  one label; a folder of pictures will do as well\n"
+        "  fieldshot enroll site.gallery --from pictures/ --backbone mobilenet.fieldshot --keep-pictures\n",
+    )
+    enroll.add_argument("label", nargs="?", metavar="LABEL")
+    enroll.add_argument("files", nargs="*", type=Path, metavar="FILES", help="pictures, or folders of them")
+    enroll.add_argument("--from", dest="folder", type=Path, metavar="DIR", help="folder of classes instead of a label")
+    enroll.add_argument("--keep-pictures", action="store_true", help="in a new gallery: store the pictures too")
+    enroll.set_defaults(usage_error=enroll.error)
+
+    recognize = _add(
+        commands,
+        "recognize",
+        _recognize,
+        help="say what pictures show, one line each: file, label or unknown, confidence, milliseconds",
+        examples="  fieldshot recognize site.gallery photo.jpg\n  fieldshot recognize site.gallery photos/ --json\n",
+    )
+    recognize.add_argument("files", nargs="+", type=Path, metavar="FILES", help="pictures, or folders of them")
+
+    reject = _add(
+        commands,
+        "reject",
+        _reject,
+        help="say that pictures do NOT show a label",
+        examples="  fieldshot reject site.gallery bolt screw1.jpg screw2.jpg\n",
+    )
+    reject.add_argument("label", metavar="LABEL")
+    reject.add_argument("files", nargs="+", type=Path, metavar="FILES", help="pictures, or folders of them")
+
+    for parser in (enroll, reject):
+        parser.add_argument("--skip-unreadable", action="store_true", help="leave out what cannot be read, and list it")
+    for parser in (enroll, recognize, reject):
+        parser.add_argument(
+            "--backbone", type=Path, metavar="BUNDLE", help="default: that of the gallery; for a new one the embedded"
+        )
+
+    forget = _add(
+        commands,
+        "forget",
+        _forget,
+        help="take out all that was enrolled or rejected for a label",
+        examples="  fieldshot forget site.gallery bolt\n",
+    )
+    forget.add_argument("label", metavar="LABEL")
+    _add(
+        commands,
+        "undo",
+        _undo,
+        help="revert the last operation that is not undone yet",
+        examples="  fieldshot undo site.gallery\n",
+    )
+    _add(
+        commands,
+        "history",
+        _history,
+        help="list all operations, oldest first",
+        examples="  fieldshot history site.gallery\n",
+    )
+    rollback = _add(
+        commands,
+        "rollback",
+        _rollback,
+        help="restore any version, earlier or later",
+        examples="  fieldshot rollback site.gallery 3\n  fieldshot rollback site.gallery 0    empty it\n",
+    )
+    rollback.add_argument("version", type=int, metavar="VERSION", help="a number that `fieldshot history` lists, or 0")
+
+
+def _add(commands: Commands, name: str, run: Run, *, help: str, examples: str) -> argparse.ArgumentParser:
+    parser = add_command(commands, name, run, help=help, examples=examples)
+    parser.add_argument("gallery", type=Path, metavar="GALLERY", help="the gallery file")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def _enroll(arguments: argparse.Namespace) -> None:
+    from fieldshot import images
+    from fieldshot.gallery import clean_label
+
+    if (arguments.folder is None) == (arguments.label is None) or bool(arguments.label) != bool(arguments.files):
+        arguments.usage_error("name a LABEL and its FILES, or --from DIR")
+    # Before a new gallery is made: labels and folders that are wrong shall leave nothing behind.
+    if arguments.folder is None:
+        classes = {clean_label(arguments.label): list(_pictures(arguments.files))}
+    else:
+        classes = {clean_label(label): paths for label, paths in images.find_classes(arguments.folder).items()}
+    created = not arguments.gallery.exists()
+    start = time.perf_counter()
+    with _open_to_enroll(arguments) as recognizer:
+        if created and not arguments.json:
+            print(f"created {shown(arguments.gallery)} with backbone {recognizer.backbone.name}")
+        before = recognizer.gallery.version()
+        try:
+            with progress("enroll") as show:
+                results = recognizer.enroll_many(classes, skip_unreadable=arguments.skip_unreadable, progress=show)
+        except FieldshotError:
+            stored = recognizer.gallery.version() - before
+            if stored:
+                complain(f"note: {stored} of {len(classes)} labels were enrolled before this error")
+            raise
+    if arguments.json:
+        print_json({"gallery": arguments.gallery, "created": created, "labels": results})
+        return
+    for result in results:
+        print(f"enrolled {_summary(result)}")
+    if len(results) > 1:
+        added, seconds = sum(result.added for result in results), time.perf_counter() - start
+        print(f"{added} pictures in {len(results)} classes, {seconds:.2f} s")
+
+
+def _open_to_enroll(arguments: argparse.Namespace) -> Recognizer:
+    from fieldshot.recognizer import Recognizer
+
+    if not arguments.gallery.exists():
+        return Recognizer.create(arguments.gallery, arguments.backbone, keep_pictures=arguments.keep_pictures)
+    recognizer = Recognizer.open(arguments.gallery, backbone=arguments.backbone)
+    if arguments.keep_pictures and not recognizer.gallery.keep_pictures:
+        recognizer.close()
+        raise OptionError(
+            f"--keep-pictures must be chosen when a gallery is made (got {arguments.gallery}, made without)",
+            hint="leave it out, or enrol into a new gallery",
+        )
+    return recognizer
+
+
+def _recognize(arguments: argparse.Namespace) -> int:
+    from fieldshot.recognizer import Recognizer
+
+    answers: list[dict[str, object]] = []
+    failed = False
+    with Recognizer.open(arguments.gallery, backbone=arguments.backbone) as recognizer, progress("recognize") as show:
+        paths = list(_pictures(arguments.files))
+        for done, path in enumerate(paths, start=1):
+            # One picture that cannot be read does not keep the others from their answers.
+            try:
+                found = recognizer.recognize(path)
+            except (PictureError, MissingFileError) as error:
+                failed = True
+                complain(f"error: {error}")
+                answers.append({"file": path, "error": str(error)})
+            else:
+                answers.append({"file": path, **asdict(found)})
+                if not arguments.json:
+                    label = "unknown" if found.label is None else found.label
+                    print(shown(path), shown(label), f"{found.confidence:.3f}", f"{found.latency_ms:.1f}", sep="\t")
+            if arguments.json:
+                show(done, len(paths))
+    if arguments.json:
+        print_json(answers)
+    return int(failed)
+
+
+def _reject(arguments: argparse.Namespace) -> None:
+    from fieldshot.recognizer import Recognizer
+
+    paths = list(_pictures(arguments.files))
+    with Recognizer.open(arguments.gallery, backbone=arguments.backbone) as recognizer, progress("reject") as show:
+        result = recognizer.reject(arguments.label, paths, skip_unreadable=arguments.skip_unreadable, progress=show)
+    if arguments.json:
+        print_json(result)
+    else:
+        print(f"rejected for {_summary(result)}")
+
+
+def _forget(arguments: argparse.Namespace) -> None:
+    _change(arguments, lambda gallery: gallery.forget(arguments.label))
+
+
+def _undo(arguments: argparse.Namespace) -> None:
+    _change(arguments, lambda gallery: gallery.undo())
+
+
+def _rollback(arguments: argparse.Namespace) -> None:
+    _change(arguments, lambda gallery: gallery.rollback(arguments.version))
+
+
+def _change(arguments: argparse.Namespace, change: Callable[[Gallery], int]) -> None:
+    """Change a gallery in a way that needs no backbone, and say what was done."""
+    from fieldshot.gallery import Gallery
+
+    with Gallery.open(arguments.gallery) as gallery:
+        (operation,) = gallery.history(first=change(gallery))
+    if arguments.json:
+        print_json(operation)
+    else:
+        _print([operation])
+
+
+def _history(arguments: argparse.Namespace) -> None:
+    from fieldshot.gallery import Gallery
+
+    with Gallery.open(arguments.gallery) as gallery:
+        operations = gallery.history()
+    if arguments.json:
+        print_json(operations)
+    else:
+        _print(operations)
+
+
+def _pictures(files: list[Path]) -> Iterator[Path]:
+    """Files as they are, folders as the pictures in them."""
+    from fieldshot import images
+
+    for path in files:
+        yield from images.find(path) if path.is_dir() else [path]
+
+
+def _summary(result: EnrollResult) -> str:
+    parts = [f"{result.added} new"]
+    parts += [f"{result.duplicates} already there"] if result.duplicates else []
+    parts += [f"{len(result.unreadable)} unreadable: {', '.join(result.unreadable)}"] if result.unreadable else []
+    return shown(f"{result.label}: {', '.join(parts)}")
+
+
+def _print(operations: list[Operation]) -> None:
+    rows = []
+    for done in operations:
+        what = done.kind if done.target is None else f"{done.kind} {done.target}"
+        what += " (undone)" if done.undone else ""
+        rows.append([what, shown(done.label or ""), str(done.version), f"+{done.added}", f"-{done.removed}", done.time])
+    print_table(["operation", "label", "version", "added", "removed", "time"], rows, words=2)

@@ -1,0 +1,195 @@
+"""The commands that show and measure: demo, eval, bench, info."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import fieldshot
+from fieldshot.cli.console import add_command, print_facts, print_json, print_table, progress, shown
+
+if TYPE_CHECKING:
+    from fieldshot.backbone import Backbone
+    from fieldshot.cli.console import Commands
+
+__all__ = ["register"]
+
+
+def register(commands: Commands) -> None:
+    """Add the commands of this module."""
+    demo = add_command(
+        commands,
+        "demo",
+        _demo,
+        help="enrol and recognise real photographs, print a table and draw a contact sheet",
+        examples="  fieldshot demo\n  fieldshot demo --data pictures/ --backbone mobilenet.fieldshot --out shown/\n",
+    )
+    demo.add_argument("--data", type=Path, metavar="DIR", help="folder of classes (default: photographs and digits)")
+    _add_backbone(demo)
+    demo.add_argument("--out", type=Path, default="demo", metavar="DIR", help="for the sheet (default: %(default)s)")
+    demo.add_argument("--json", action="store_true", help="print one JSON document")
+
+    evaluate = add_command(
+        commands,
+        "eval",
+        _eval,
+        help="measure few-shot accuracy on a folder of classes",
+        examples="  fieldshot eval pictures/\n"
+        "  fieldshot eval pictures/ --backbone mobilenet.fieldshot --ways 5 --shots 1,5,20 --json result.json\n",
+    )
+    evaluate.add_argument("folder", type=Path, metavar="DIR", help="one folder a class")
+    _add_backbone(evaluate)
+    for name, default, what in [
+        ("ways", 5, "classes an episode"),
+        ("queries", 15, "pictures a class to recognise"),
+        ("episodes", 200, "how often to draw classes and pictures"),
+        ("seed", 0, "of the drawing"),
+    ]:
+        evaluate.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default})")
+    evaluate.add_argument(
+        "--shots", type=_numbers, default=[1, 5], metavar="N,N", help="pictures a class to learn from (default: 1,5)"
+    )
+    evaluate.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="write one JSON document to FILE, or to stdout"
+    )
+
+    bench = add_command(
+        commands,
+        "bench",
+        _bench,
+        help="time each stage of a recognition on this device",
+        examples="  fieldshot bench\n  fieldshot bench --backbone mobilenet.fieldshot --pictures photos/ --json\n",
+    )
+    _add_backbone(bench)
+    bench.add_argument("--pictures", type=Path, metavar="DIR", help="folder of pictures (default: drawn ones)")
+    bench.add_argument("--json", action="store_true", help="print one JSON document")
+
+    info = add_command(
+        commands,
+        "info",
+        _info,
+        help="say what is installed, or what a gallery or a backbone holds",
+        examples="  fieldshot info\n  fieldshot info site.gallery\n  fieldshot info --backbone mobilenet.fieldshot\n",
+    )
+    info.add_argument("gallery", nargs="?", type=Path, metavar="GALLERY")
+    _add_backbone(info)
+    info.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+_numbers.__name__ = "comma-separated numbers"  # argparse puts it into its message
+
+
+def _add_backbone(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backbone", type=Path, metavar="BUNDLE", help="bundle to use (default: the embedded one)")
+
+
+def _backbone(path: Path | None) -> Backbone:
+    from fieldshot.backbone import Backbone
+
+    return Backbone.default() if path is None else Backbone.load(path)
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from fieldshot import demo
+
+    with progress("demo") as show:
+        result = demo.run(arguments.data, _backbone(arguments.backbone), arguments.out, progress=show)
+    if arguments.json:
+        print_json({"rows": result.rows, "sheet": result.sheet})
+    else:
+        print(result.table())
+        print(f"contact sheet: {shown(result.sheet)}")
+
+
+def _eval(arguments: argparse.Namespace) -> None:
+    import numpy as np
+
+    from fieldshot import evaluation, images
+
+    classes = images.find_classes(arguments.folder)
+    backbone = _backbone(arguments.backbone)
+    labels = np.repeat(list(classes), [len(paths) for paths in classes.values()])
+    with progress("embed") as show:
+        embeddings = backbone.embed([path for paths in classes.values() for path in paths], progress=show)
+    with progress("episodes") as show:
+        rows = evaluation.evaluate(
+            embeddings,
+            labels,
+            ways=arguments.ways,
+            shots=arguments.shots,
+            queries=arguments.queries,
+            episodes=arguments.episodes,
+            seed=arguments.seed,
+            progress=show,
+        )
+    if arguments.json is not None:
+        document = {"folder": arguments.folder, "backbone": backbone.info(), "seed": arguments.seed, "rows": rows}
+        print_json(document, arguments.json)
+    if arguments.json != "-":
+        print(f"{shown(arguments.folder)}: {len(labels)} pictures in {len(classes)} classes, backbone {backbone.name}")
+        print_table(
+            ["ways", "shots", "queries", "episodes", "accuracy %", "+- 95 %", "fit ms"],
+            [
+                [
+                    *(str(count) for count in (row.ways, row.shots, row.queries, row.episodes)),
+                    *(f"{100 * share:.1f}" for share in (row.accuracy, row.interval)),
+                    f"{row.fit_ms:.2f}",
+                ]
+                for row in rows
+            ],
+        )
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from fieldshot import bench, images
+
+    pictures = images.find(arguments.pictures) if arguments.pictures else None
+    backbone = _backbone(arguments.backbone)
+    with progress("bench") as show:
+        stages = bench.run(backbone, pictures, progress=show)
+    if arguments.json:
+        print_json({"backbone": backbone.info(), "pictures": arguments.pictures, "stages": stages})
+        return
+    print(f"backbone {backbone.name} on {backbone.engine}, one picture at a time, {stages[0].runs} runs a stage")
+    print_table(
+        ["stage", "median ms", "p95 ms"],
+        [[stage.name, f"{stage.median_ms:.3f}", f"{stage.p95_ms:.3f}"] for stage in stages],
+    )
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    facts = _of_gallery(arguments.gallery) if arguments.gallery else _of_backbone(arguments.backbone)
+    if arguments.json:
+        print_json(facts)
+    else:
+        print_facts(facts)
+
+
+def _of_gallery(path: Path) -> dict[str, object]:
+    # Without its backbone, so that the command can say which one is missing.
+    from fieldshot.gallery import Gallery
+
+    with Gallery.open(path) as gallery:
+        counts = gallery.counts()
+        return {
+            "gallery": path,
+            **gallery.meta,
+            "version": gallery.version(),
+            "classes": {label: {"pictures": of, "negatives": not_of} for label, (of, not_of) in counts.items()},
+        }
+
+
+def _of_backbone(path: Path | None) -> dict[str, object]:
+    import platform
+
+    return {
+        "fieldshot": fieldshot.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "backbone": _backbone(path).info(),
+    }
