@@ -150,12 +150,14 @@ class Gallery:
                 counts[label] = (pictures, count) if negative else (count, negatives)
         return counts
 
-    def history(self) -> list[Operation]:
-        """List all operations, oldest first."""
+    def history(self, *, first: int = 1) -> list[Operation]:
+        """List all operations from version `first` on, oldest first."""
         with self._read() as db:
             rows = db.execute(
                 "SELECT version, kind, label, target, added, removed, time, EXISTS (SELECT 1 FROM operation u"
-                " WHERE u.kind = 'undo' AND u.target = o.version) FROM operation o ORDER BY version"
+                " WHERE u.kind = 'undo' AND u.target = o.version) FROM operation o"
+                " WHERE version >= ? ORDER BY version",
+                (first,),
             ).fetchall()
         return [Operation(v, k, name, t, a, r, _iso(s), bool(u)) for v, k, name, t, a, r, s, u in rows]
 
@@ -224,9 +226,7 @@ class Gallery:
                     hint="history() lists all operations; rollback(version) restores any of them",
                 )
             # Everything after the target is undone already, so its inverse restores what was before it.
-            changes = db.execute(
-                "SELECT sample_id, delta FROM change WHERE version = ?", (target,)
-            ).fetchall()
+            changes = db.execute("SELECT sample_id, delta FROM change WHERE version = ?", (target,)).fetchall()
             return _revert(db, "undo", target, changes)
 
     def rollback(self, version: int) -> int:
@@ -240,12 +240,9 @@ class Gallery:
         with self._write() as db:
             last = _last_version(db)
             if not 0 <= version <= last:
-                raise GalleryError(
-                    f"version must be 0 to {last} (got {version})", hint="history() lists them"
-                )
+                raise GalleryError(f"version must be 0 to {last} (got {version})", hint="history() lists them")
             changes = db.execute(
-                "SELECT sample_id, sum(delta) FROM change WHERE version > ?"
-                " GROUP BY sample_id HAVING sum(delta) != 0",
+                "SELECT sample_id, sum(delta) FROM change WHERE version > ? GROUP BY sample_id HAVING sum(delta) != 0",
                 (version,),
             ).fetchall()
             return _revert(db, "rollback", version, changes)
@@ -269,9 +266,7 @@ class Gallery:
         with self._write() as db:
             if (
                 negative
-                and not db.execute(
-                    "SELECT 1 FROM sample WHERE live = 1 AND label = ? LIMIT 1", (label,)
-                ).fetchone()
+                and not db.execute("SELECT 1 FROM sample WHERE live = 1 AND label = ? LIMIT 1", (label,)).fetchone()
             ):
                 raise _unknown(db, label)
             known: set[bytes] = set()

@@ -1,0 +1,8 @@
+"""Enrol, recognise, reject, forget, undo: the join of backbone, gallery and head."""
+
+from __future__ import annotations
+
+from fieldshot.recognizer.model import Recognition
+from fieldshot.recognizer.recognizer import EnrollResult, Recognizer
+
+__all__ = ["EnrollResult", "Recognition", "Recognizer"]

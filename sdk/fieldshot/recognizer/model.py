@@ -1,0 +1,131 @@
+"""The head of one version of the gallery, and how its scores become an answer."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldshot.errors import FieldshotError
+from fieldshot.gallery import Snapshot
+from fieldshot.head import FewShotHead
+
+__all__ = ["Answer", "Model", "Recognition"]
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What one picture shows.
+
+    Attributes
+    ----------
+    label : str or None
+        The label; None where the picture shows nothing that was enrolled.
+    confidence : float
+        Probability of the label, in [0, 1]; where it is None, of the label that came nearest.
+    scores : dict of str to float
+        Probability of each label, best first. They add up to less than 1 where pictures were rejected:
+        the rest is the probability of looking like those.
+    latency_ms : float
+        From the call to the answer, decoding included; in a batch the mean of it.
+    known : bool
+        Whether there is a label.
+    version : int
+        The version of the gallery that answered.
+    """
+
+    label: str | None
+    confidence: float
+    scores: dict[str, float]
+    latency_ms: float
+    known: bool
+    version: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the head says of one embedding: the label or None, its probability, and those of all labels."""
+
+    label: str | None
+    confidence: float
+    scores: dict[str, float]
+
+
+class Model:
+    """A head that nobody changes any more, with the version and the labels it was fitted on.
+
+    The head knows integers: class 2 i is label i, class 2 i + 1 is what label i is not (its negatives).
+
+    Parameters
+    ----------
+    version : int
+        Of the gallery.
+    labels : tuple of str
+        In the order of their arrival.
+    head : FewShotHead or None
+        None where the gallery is empty.
+    """
+
+    def __init__(self, version: int, labels: tuple[str, ...], head: FewShotHead | None) -> None:
+        self.version = version
+        self.labels = labels
+        self.head = head
+        classes = [] if head is None else head.classes_.tolist()
+        column = {number: place for place, number in enumerate(classes)}
+        real = [number for number in classes if number % 2 == 0]
+        self._names = [labels[number // 2] for number in real]
+        self._columns = np.array([column[number] for number in real], np.intp)
+        # The column of a label's negatives, or its own where it has none: that never outscores it.
+        self._negatives = np.array([column.get(number + 1, column[number]) for number in real], np.intp)
+
+    def advanced(self, snapshot: Snapshot) -> Model:
+        """Give the model of a later version, from what came since this one (or everything, for `since` 0)."""
+        head = None if snapshot.since == 0 else self.head
+        labels = {} if head is None else {label: number for number, label in enumerate(self.labels)}
+        numbers = [2 * labels.setdefault(label, len(labels)) for label in snapshot.labels]
+        if numbers:
+            y = np.array(numbers) + snapshot.negative
+            # A head swaps its state in whole, so a flat copy leaves the one in use as it is.
+            head = FewShotHead() if head is None else copy.copy(head)
+            head = head.partial_fit(snapshot.embeddings, y)
+        return Model(snapshot.version, tuple(labels), head)
+
+    def check(self) -> None:
+        """Refuse to answer where there is nothing to choose from.
+
+        Raises
+        ------
+        FieldshotError
+            Fewer than two labels have pictures, and nothing was rejected.
+        """
+        if len(self._names) < 2 and np.array_equal(self._columns, self._negatives):
+            got = f"only {self._names[0]!r}" if self._names else "none"
+            raise FieldshotError(
+                f"gallery must hold pictures of two labels, or of one and what it is not (got {got})",
+                hint="enrol another label, or reject pictures of something else",
+            )
+
+    def answers(self, embeddings: NDArray[np.float32]) -> list[Answer]:
+        """Decide on embeddings (N, D).
+
+        The best label is the answer if the embedding reaches the head's threshold for known things and
+        the label's own negatives do not score above it. They do not pass the answer on to the next best
+        label: that something is no bolt does not make it a nut.
+        """
+        head = self.head
+        assert head is not None  # `check` has seen labels
+        logs = head.predict_log_proba(embeddings)
+        # Not below, rather than above: without a threshold (nan) everything counts as known.
+        known = ~(head.open_score(embeddings) < head.threshold_)
+        best = logs[:, self._columns].argmax(axis=1)
+        rows = np.arange(len(logs))
+        known &= logs[rows, self._negatives[best]] <= logs[rows, self._columns[best]]
+        chances = np.exp(logs[:, self._columns])
+        return [self._answer(chances[n], int(best[n]), bool(known[n])) for n in rows]
+
+    def _answer(self, chances: NDArray[np.float64], best: int, known: bool) -> Answer:
+        order = np.argsort(-chances, kind="stable")
+        scores = {self._names[place]: float(chances[place]) for place in order}
+        return Answer(self._names[best] if known else None, float(chances[best]), scores)

@@ -1,0 +1,349 @@
+"""Recognizer: pictures and labels in, answers out, everything durable in one gallery file."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from fieldshot import images as pictures
+from fieldshot.backbone import Backbone, as_items
+from fieldshot.gallery import Gallery, Operation, clean_label
+from fieldshot.recognizer.intake import Batch, Progress, embedded
+from fieldshot.recognizer.model import Model, Recognition
+from fieldshot.recognizer.opening import backbone_facts, check_contract, find_backbone, load_backbone
+
+__all__ = ["EnrollResult", "Recognizer"]
+
+
+@dataclass(frozen=True)
+class EnrollResult:
+    """What became of the pictures of one label.
+
+    Attributes
+    ----------
+    label : str
+        In its stored form.
+    added, duplicates : int
+        New pictures, and those that the label had already.
+    version : int
+        Of the gallery after it.
+    unreadable : tuple of str
+        Pictures that could not be read and were skipped.
+    """
+
+    label: str
+    added: int
+    duplicates: int
+    version: int
+    unreadable: tuple[str, ...] = ()
+
+
+class Recognizer:
+    """A gallery, its backbone and the head fitted on it; make one with `create` or `open`.
+
+    Any thread may call anything at any time. A recognition sees one version of the gallery from start to
+    end. Operations of other processes are noticed at the next recognition; while one thread fits a new
+    head, the others answer from the version before.
+    """
+
+    def __init__(self, gallery: Gallery, backbone: Backbone) -> None:
+        check_contract(gallery, backbone)
+        self.gallery = gallery
+        self.backbone = backbone
+        self._fitting = threading.Lock()
+        self._model = Model(-1, (), None)  # older than any version; fitted when first needed
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        backbone: Backbone | str | os.PathLike[str] | None = None,
+        *,
+        keep_pictures: bool = False,
+        engine: str = "auto",
+        threads: int | None = None,
+    ) -> Recognizer:
+        """Make a new, empty gallery.
+
+        Parameters
+        ----------
+        path : path
+            The gallery file; must not exist.
+        backbone : Backbone or path, optional
+            What turns pictures into embeddings; the embedded one if left out.
+        keep_pictures : bool
+            Store the original pictures too, so that another backbone can embed them later.
+        engine, threads
+            As for `Backbone.load`.
+
+        Raises
+        ------
+        GalleryError
+            Something is at `path` already, or its folder cannot be written.
+        MissingFileError, BundleError, EngineError, OptionError
+            As for `Backbone.load`.
+        """
+        loaded = load_backbone(backbone, engine=engine, threads=threads)
+        gallery = Gallery.create(
+            path,
+            contract=loaded.contract,
+            dim=loaded.dim,
+            keep_pictures=keep_pictures,
+            **backbone_facts(loaded),
+        )
+        return cls(gallery, loaded)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        backbone: Backbone | str | os.PathLike[str] | None = None,
+        engine: str = "auto",
+        threads: int | None = None,
+    ) -> Recognizer:
+        """Open a gallery, with the backbone it was made with.
+
+        Parameters
+        ----------
+        path : path
+            The gallery file.
+        backbone : Backbone or path, optional
+            Where the bundle is now, if it has moved.
+        engine, threads
+            As for `Backbone.load`.
+
+        Raises
+        ------
+        MissingFileError
+            The gallery or its bundle is not there.
+        GalleryError
+            The file is no gallery, is damaged, or comes from a newer fieldshot.
+        ContractError
+            The backbone gives other embeddings than the gallery holds.
+        """
+        gallery = Gallery.open(path)
+        try:
+            if backbone is None:
+                return cls(gallery, find_backbone(gallery, engine=engine, threads=threads))
+            return cls(gallery, load_backbone(backbone, engine=engine, threads=threads))
+        except BaseException:
+            gallery.close()
+            raise
+
+    def enroll(
+        self, label: str, images: object, *, skip_unreadable: bool = False, progress: Progress | None = None
+    ) -> EnrollResult:
+        """Add pictures of a label, one or many; durable when it returns.
+
+        A picture that was rejected for this label before becomes one of it: the last word counts.
+
+        Parameters
+        ----------
+        label : str
+            1 to 200 characters of any script.
+        images : picture or iterable of pictures
+            Paths, PIL images or uint8 arrays of shape (H, W, 3).
+        skip_unreadable : bool
+            Leave out pictures that cannot be read, and list them in the result.
+        progress : callable, optional
+            Called as ``progress(done, total)``.
+
+        Raises
+        ------
+        PictureError, MissingFileError
+            A picture cannot be read; nothing of this label was written.
+        LabelError
+            The label is not allowed, or a picture is enrolled under another label.
+        GalleryError
+            The gallery cannot be written; nothing of this label was.
+        """
+        return self._take("enroll", [(label, images)], skip_unreadable, progress)[0]
+
+    def enroll_many(
+        self,
+        classes: Mapping[str, object],
+        *,
+        skip_unreadable: bool = False,
+        progress: Progress | None = None,
+    ) -> list[EnrollResult]:
+        """Add pictures of several labels, as `enroll` for each, in one stream through the network.
+
+        Each label is one operation, durable as soon as its pictures are embedded: an error later on
+        leaves the labels before it enrolled.
+        """
+        return self._take("enroll", classes.items(), skip_unreadable, progress)
+
+    def enroll_folder(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        skip_unreadable: bool = False,
+        progress: Progress | None = None,
+    ) -> list[EnrollResult]:
+        """Add a folder of classes, as `enroll_many`: one sub-folder of pictures a label, named by it."""
+        return self.enroll_many(pictures.find_classes(folder), skip_unreadable=skip_unreadable, progress=progress)
+
+    def reject(
+        self, label: str, images: object, *, skip_unreadable: bool = False, progress: Progress | None = None
+    ) -> EnrollResult:
+        """Say that pictures do not show a label: what looks more like them will not get it any more.
+
+        A picture that is enrolled under this very label is taken from it in the same operation.
+        Parameters and errors as in `enroll`; the label must be enrolled.
+        """
+        return self._take("reject", [(label, images)], skip_unreadable, progress)[0]
+
+    def forget(self, label: str) -> Operation:
+        """Take out all pictures and negatives of a label; LabelError if it is not enrolled."""
+        return self._done(self.gallery.forget(label))
+
+    def undo(self) -> Operation:
+        """Revert the last operation that is not undone yet; GalleryError if there is none."""
+        return self._done(self.gallery.undo())
+
+    def rollback(self, version: int) -> Operation:
+        """Restore any version, earlier or later, 0 being empty; GalleryError if there is none such."""
+        return self._done(self.gallery.rollback(version))
+
+    def history(self) -> list[Operation]:
+        """List all operations, oldest first."""
+        return self.gallery.history()
+
+    def recognize(self, image: object) -> Recognition:
+        """Say what a picture shows.
+
+        Parameters
+        ----------
+        image : path, PIL image or uint8 array of shape (H, W, 3)
+
+        Raises
+        ------
+        PictureError, MissingFileError
+            The picture cannot be read.
+        FieldshotError
+            There are not two labels to choose from yet.
+        """
+        return self.recognize_batch([image])[0]
+
+    def recognize_batch(self, images: object, *, progress: Progress | None = None) -> list[Recognition]:
+        """Say what each of many pictures shows, all by the same version; as `recognize`."""
+        start = time.perf_counter()
+        model = self._current()
+        model.check()
+        embeddings = self.backbone.embed(as_items(images), progress=progress)
+        answers = model.answers(embeddings) if len(embeddings) else []
+        latency_ms = (time.perf_counter() - start) * 1e3 / max(len(answers), 1)
+        return [
+            Recognition(a.label, a.confidence, a.scores, latency_ms, a.label is not None, model.version)
+            for a in answers
+        ]
+
+    def info(self) -> dict[str, Any]:
+        """Describe gallery, backbone and head in words and numbers that JSON can hold."""
+        counts = self.gallery.counts()
+        head = self._current().head
+        open_set = {} if head is None else asdict(head.open_set_)
+        return {
+            "path": str(self.gallery.path),
+            "version": self.gallery.version(),
+            "created": self.gallery.meta["created"],
+            "keep_pictures": self.gallery.keep_pictures,
+            "size_bytes": sum(os.path.getsize(file) for file in _files(self.gallery.path) if os.path.exists(file)),
+            "contract": self.gallery.contract,
+            "engine": self.backbone.engine,
+            "backbone": self.backbone.info(),
+            "classes": {label: {"pictures": p, "negatives": n} for label, (p, n) in counts.items()},
+            "samples": sum(p + n for p, n in counts.values()),
+            "open_set": {key: None if value != value else value for key, value in open_set.items()},
+        }
+
+    def close(self) -> None:
+        """Close the gallery; what was stored is safe already."""
+        self.gallery.close()
+
+    def __enter__(self) -> Recognizer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _take(
+        self,
+        kind: str,
+        classes: Iterable[tuple[str, object]],
+        skip_unreadable: bool,
+        progress: Progress | None,
+    ) -> list[EnrollResult]:
+        classes = [(clean_label(label), images) for label, images in classes]
+        failed = threading.Event()
+
+        def store(batch: Batch) -> EnrollResult | None:
+            if failed.is_set():
+                return None  # operations come in order: none after one that failed
+            try:
+                write = self.gallery.reject if kind == "reject" else self.gallery.enroll
+                version, added = write(batch.label, batch.samples)
+            except BaseException:
+                failed.set()
+                raise
+            duplicates = len(batch.samples) - added
+            return EnrollResult(batch.label, added, duplicates, version, tuple(batch.unreadable))
+
+        results: list[Future[EnrollResult | None]] = []
+        stream = embedded(
+            self.backbone,
+            classes,
+            keep_pictures=self.gallery.keep_pictures,
+            skip_unreadable=skip_unreadable,
+            progress=progress,
+        )
+        # The disk syncs one class while the network is busy with the next.
+        with ThreadPoolExecutor(1, thread_name_prefix="fieldshot-store") as storing, closing(stream):
+            for batch in stream:
+                results.append(storing.submit(store, batch))
+                if failed.is_set():
+                    break
+        stored = [result for result in (future.result() for future in results) if result is not None]
+        self._refresh()
+        return stored
+
+    def _done(self, version: int) -> Operation:
+        self._refresh()
+        return self.gallery.history(first=version)[0]
+
+    def _current(self) -> Model:
+        # Who finds another thread fitting answers from the version before, rather than wait.
+        if self._fitting.acquire(blocking=self._model.version < 0):
+            try:
+                self._advance()
+            finally:
+                self._fitting.release()
+        return self._model
+
+    def _refresh(self) -> None:
+        with self._fitting:
+            self._advance()
+
+    def _advance(self) -> None:
+        """Fit the head of the gallery's version, if it is not there yet."""
+        model = self._model
+        if self.gallery.version() != model.version:
+            snapshot = self.gallery.snapshot(max(model.version, 0))
+            if snapshot.removed:
+                snapshot = self.gallery.snapshot()
+            self._model = model.advanced(snapshot)
+
+
+def _files(gallery: Path) -> list[str]:
+    return [f"{gallery}{ending}" for ending in ("", "-wal")]
