@@ -26,8 +26,8 @@ test: .venv-test/installed
 	$(TEST) pytest -q $(ARGS)
 
 check: .venv-test/installed
-	$(TEST) ruff format --check --quiet
-	$(TEST) ruff check --quiet
+	$(TEST) ruff format --check
+	$(TEST) ruff check
 	$(TEST) mypy $(ARGS)
 
 bench: .venv-test/installed

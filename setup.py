@@ -7,9 +7,7 @@ from setuptools import setup
 
 HERE = Path(__file__).parent
 
-VERSION = re.search(
-    r'^__version__ = "(.+)"$', (HERE / "sdk/fieldshot/__init__.py").read_text("utf-8"), re.MULTILINE
-)[1]
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "sdk/fieldshot/__init__.py").read_text("utf-8"), re.MULTILINE)[1]
 
 BENCH = ["pytest>=8", "pytest-benchmark>=5"]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3"]  # for the photographs and digits that they bring along
@@ -38,6 +36,7 @@ setup(
         "fieldshot.head",
         "fieldshot.images",
         "fieldshot.ops",
+        "fieldshot.recognizer",
         "fieldshot_export",
     ],
     package_data={"fieldshot": ["py.typed"], "fieldshot.backbone": ["default.fieldshot"]},
