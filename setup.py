@@ -35,6 +35,7 @@ setup(
         "fieldshot.gallery",
         "fieldshot.head",
         "fieldshot.images",
+        "fieldshot.images",
         "fieldshot.ops",
         "fieldshot.recognizer",
         "fieldshot_export",
