@@ -1,4 +1,4 @@
-"""From leave-one-out scores to a confidence and to the threshold for "unknown"."""
+"""From held-out samples to a confidence and to the threshold for "unknown"."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from fieldshot.ops import Float64, Index
+    from fieldshot.ops import Float32, Float64, Index
 
-__all__ = ["OpenSet", "open_set", "softmax", "temperature"]
+__all__ = ["OpenSet", "cosine", "open_set", "softmax", "temperature"]
 
 # Below so many held-out samples no threshold is promised: one in twenty could not even be seen.
 _LEAST_HELD_OUT = 20
@@ -21,12 +21,12 @@ _FALSE_REJECT_RATE = 0.05
 
 @dataclass(frozen=True)
 class OpenSet:
-    """The threshold for "unknown" and what leave-one-out scores say it does.
+    """The threshold for "unknown" and what held-out samples say it does.
 
     Attributes
     ----------
     threshold : float
-        Scores below it are unknown; nan where the samples are too few to say.
+        Cosines with the nearest class mean below it are unknown; nan where the samples are too few to say.
     false_accept_rate, false_reject_rate : float
         Estimated shares of unknown things accepted and of known things refused; nan without a threshold.
     samples : int
@@ -80,23 +80,44 @@ def temperature(scores: Float64, index: Index, prior_scale: float, prior_samples
     return math.exp(0.5 * (low + high))
 
 
-def open_set(scores: Float64, index: Index, false_accept_rate: float | None) -> OpenSet:
-    """Threshold on the best score of a sample.
+def open_set(
+    U: Float32, index: Index, counts: Float64, prototypes: Float64, false_accept_rate: float | None
+) -> OpenSet:
+    """Threshold on the cosine of a sample with the nearest class mean.
 
-    A held-out sample scored against the other classes only stands for a thing of no known class; scored
-    against its own, for a known one. Stated, `false_accept_rate` fixes the threshold by the first; left
-    out, at most 5 % of the second are refused.
+    A sample held out of its class's mean stands for a thing of a known class; compared with the other
+    classes only, for one of no known class. Stated, `false_accept_rate` fixes the threshold by the second;
+    left out, at most 5 % of the first are refused. Samples alone in their class are not counted.
+
+    Parameters
+    ----------
+    U : float32 (M, D), transformed embeddings.   index : intp (M,), their classes.
+    counts : float64 (K,).   prototypes : float64 (K, D), class means.
     """
+    keep = counts[index] > 1
+    U, index = U[keep], index[keep]
     stated = 1.0 / false_accept_rate if false_accept_rate else 0.0
-    if scores.shape[1] < 2 or len(scores) < max(_LEAST_HELD_OUT, stated):
-        return OpenSet(math.nan, math.nan, math.nan, len(scores))
-    rows = np.arange(len(index))
-    known = scores.max(axis=1)
-    others = scores.copy()
-    others[rows, index] = -np.inf
-    unknown = others.max(axis=1)
+    if len(counts) < 2 or len(index) < max(_LEAST_HELD_OUT, stated):
+        return OpenSet(math.nan, math.nan, math.nan, len(index))
+    rows, n = np.arange(len(index)), counts[index]
+    products = U @ prototypes.T
+    squares = np.einsum("nd,nd->n", U, U, dtype=np.float64)
+    norms = np.einsum("kd,kd->k", prototypes, prototypes)
+    cosines = cosine(products, squares[:, None], norms)
+    # The own mean without the sample is (n mu - u) / (n - 1); the factor 1 / (n - 1) falls out of the cosine.
+    own = products[rows, index]
+    cosines[rows, index] = cosine(n * own - squares, squares, n**2 * norms[index] - 2 * n * own + squares)
+    known = cosines.max(axis=1)
+    cosines[rows, index] = -np.inf
+    unknown = cosines.max(axis=1)
     if false_accept_rate is None:
         threshold = float(np.quantile(known, _FALSE_REJECT_RATE))
     else:
         threshold = float(np.quantile(unknown, 1.0 - false_accept_rate))
-    return OpenSet(threshold, float(np.mean(unknown >= threshold)), float(np.mean(known < threshold)), len(scores))
+    return OpenSet(threshold, float(np.mean(unknown >= threshold)), float(np.mean(known < threshold)), len(index))
+
+
+def cosine(products: Float64, squares: Float64, norms: Float64) -> Float64:
+    """Inner products over the roots of both squared lengths; 0 where a length is 0."""
+    lengths = np.sqrt(np.maximum(squares * norms, 0.0))
+    return np.divide(products, lengths, out=np.zeros_like(lengths), where=lengths > 0)

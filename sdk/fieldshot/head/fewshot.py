@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fieldshot.errors import LabelError, OptionError
 from fieldshot.head import storage
-from fieldshot.head.calibration import OpenSet, open_set, softmax, temperature
+from fieldshot.head.calibration import open_set, softmax, temperature
 from fieldshot.head.contract import Estimator, checked_embeddings, checked_labels, not_fitted
 from fieldshot.head.statistics import HELD_OUT_PER_CLASS, ClassStatistics
 from fieldshot.ops import Ops, Prior, Transduction, default_ops
@@ -38,7 +38,7 @@ class _Fitted(NamedTuple):
     weights: Float32
     bias: Float32
     scale: float
-    open_set: OpenSet
+    prototypes: Float32
 
 
 class FewShotHead(Estimator):
@@ -48,7 +48,7 @@ class FewShotHead(Estimator):
     shapes the classifier, up to linear discriminant analysis: a two-covariance Gaussian model (Ioffe,
     ECCV 2006) on power-transformed, L2-normalised embeddings, solved in closed form (fieldshot.ops.reference
     has the formulas). Classes count equally however many samples each has. Confidences and the threshold
-    for "unknown" come from leave-one-out scores, in closed form too.
+    for "unknown" come from the samples held out in turn, in closed form too.
 
     It follows scikit-learn's estimator contract. Predicting never changes it; fitting swaps the new state in
     at the end, so that other threads may predict meanwhile.
@@ -70,7 +70,7 @@ class FewShotHead(Estimator):
     n_features_in_ : int
         D, the embedding dimension.
     threshold_ : float
-        Scores (`open_score`) below it are unknown; nan where the samples are too few to say.
+        Cosines (`open_score`) below it are unknown; nan where the samples are too few to say.
     open_set_ : OpenSet
         The threshold with its estimated error rates and the number of samples they stand on.
     """
@@ -154,10 +154,8 @@ class FewShotHead(Estimator):
         Z : array-like (N, D)
             Embeddings without labels, such as those about to be recognised.
         """
-        self._fitted()
-        Z = checked_embeddings(Z, expected=self.n_features_in_, name=type(self).__name__)
         adapted = copy.copy(self)
-        adapted._refit(self._statistics, self.n_features_in_, self._ops().transform(Z))
+        adapted._refit(self._statistics, self.n_features_in_, self._transformed(Z))
         return adapted
 
     # --- predicting -------------------------------------------------------------------------------
@@ -183,8 +181,14 @@ class FewShotHead(Estimator):
         return np.asarray(logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits)
 
     def open_score(self, Z: ArrayLike) -> NDArray[np.float64]:
-        """How near each embedding is to its nearest class: (N, D) -> (N,); compare with `threshold_`."""
-        return np.asarray(self._scores(Z).max(axis=1), dtype=np.float64)
+        """Cosine of each embedding with its nearest class mean: (N, D) -> (N,); compare with `threshold_`.
+
+        Below the threshold it is of no known class; a nan threshold refuses nothing.
+        """
+        fitted, U = self._fitted(), self._transformed(Z)
+        ops = self._ops()
+        cosines = ops.scores(U, fitted.prototypes, np.zeros(len(fitted.prototypes), np.float32))
+        return np.asarray(cosines.max(axis=1), dtype=np.float64)
 
     def score(self, Z: ArrayLike, y: ArrayLike) -> float:
         """Share of embeddings whose predicted label is `y`, in [0, 1]."""
@@ -258,7 +262,8 @@ class FewShotHead(Estimator):
         else:
             solution = ops.fit_moment(moment, U, index, counts, sums, prior)
         scale = temperature(solution.held_out, solution.held_out_class, _TEMPERATURE / dim, _TEMPERATURE_WEIGHT)
-        unknown = open_set(solution.held_out, solution.held_out_class, self.false_accept_rate)
+        prototypes = sums / counts[:, None]
+        unknown = open_set(U, index, counts, prototypes, self.false_accept_rate)
         weights, bias = solution.weights, solution.bias
         if unlabelled is not None:
             rule = Transduction(scale, _ADAPT_WEIGHT, _ADAPT_STEPS)
@@ -267,7 +272,9 @@ class FewShotHead(Estimator):
         self.classes_, self.n_features_in_ = _label_array(classes), dim
         self.open_set_ = unknown
         self.threshold_ = unknown.threshold
-        self._state = _Fitted(weights, bias, scale, unknown)
+        lengths = np.sqrt(np.einsum("kd,kd->k", prototypes, prototypes))[:, None]
+        unit = np.divide(prototypes, lengths, out=np.zeros_like(prototypes), where=lengths > 0)
+        self._state = _Fitted(weights, bias, scale, unit.astype(np.float32))
 
     def _prior(self) -> Prior:
         for name in ("mean_prior", "covariance_prior"):
@@ -281,11 +288,13 @@ class FewShotHead(Estimator):
             )
         return Prior(self.mean_prior, self.covariance_prior, _SPREAD, _SPREAD_WEIGHT)
 
+    def _transformed(self, Z: ArrayLike) -> Float32:
+        Z = checked_embeddings(Z, expected=self._fitted().weights.shape[1], name=type(self).__name__)
+        return self._ops().transform(Z)
+
     def _scores(self, Z: ArrayLike) -> Float32:
         fitted = self._fitted()
-        Z = checked_embeddings(Z, expected=fitted.weights.shape[1], name=type(self).__name__)
-        ops = self._ops()
-        return ops.scores(ops.transform(Z), fitted.weights, fitted.bias)
+        return self._ops().scores(self._transformed(Z), fitted.weights, fitted.bias)
 
     def _fitted(self) -> _Fitted:
         if not self.__sklearn_is_fitted__():

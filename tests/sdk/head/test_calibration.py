@@ -1,0 +1,88 @@
+"""Temperature and open-set threshold against plain searches."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from fieldshot.head.calibration import open_set, softmax, temperature
+
+
+def held_out(seed, samples=200, classes=5, sharpness=2.0):
+    rng = np.random.default_rng(seed)
+    index = rng.integers(0, classes, samples)
+    return rng.normal(size=(samples, classes)) + sharpness * np.eye(classes)[index], index
+
+
+def test_softmax_rows_are_probabilities_at_any_size():
+    scores = np.array([[0.0, 1e4, -1e4], [1.0, 1.0, 1.0]])
+    np.testing.assert_allclose(softmax(scores), [[0, 1, 0], [1 / 3, 1 / 3, 1 / 3]])
+
+
+@pytest.mark.parametrize("prior_scale", [1e-3, 1.0, 30.0])
+@pytest.mark.parametrize("sharpness", [0.0, 2.0, 50.0])
+def test_temperature_is_the_minimum_of_its_objective(prior_scale, sharpness):
+    scores, index = held_out(0, sharpness=sharpness)
+    weight = 1.0 / np.bincount(index)[index]
+    weight *= len(index) / weight.sum()
+
+    def objective(log_scale):
+        loss = -log_softmax(math.exp(log_scale) * scores, axis=1)[np.arange(len(index)), index]
+        return weight @ loss + 0.5 * 5.0 * (log_scale - math.log(prior_scale)) ** 2
+
+    grid = np.linspace(math.log(prior_scale) - 10, math.log(prior_scale) + 10, 400)
+    start = grid[np.argmin([objective(g) for g in grid])]
+    best = minimize_scalar(objective, bracket=(start - 0.1, start + 0.1)).x
+    assert math.log(temperature(scores, index, prior_scale, 5.0)) == pytest.approx(best, abs=1e-4)
+
+
+def test_without_held_out_samples_the_prior_stands():
+    assert temperature(np.zeros((0, 3)), np.zeros(0, int), 0.25, 5.0) == 0.25
+    assert temperature(np.zeros((9, 1)), np.zeros(9, int), 0.25, 5.0) == 0.25
+
+
+def embeddings(seed, classes=5, count=40, dim=12, spread=0.7):
+    rng = np.random.default_rng(seed)
+    index = np.repeat(np.arange(classes), count)
+    return (rng.normal(size=(classes, dim))[index] + spread * rng.normal(size=(len(index), dim))).astype(
+        np.float32
+    ), index
+
+
+def brute_force(U, index):
+    """Best cosine of each sample with the class means without it, and with those of the other classes."""
+    known, unknown = [], []
+    for i, u in enumerate(U.astype(np.float64)):
+        rest = np.arange(len(U)) != i
+        means = [U[rest & (index == k)].mean(axis=0, dtype=np.float64) for k in range(index.max() + 1)]
+        cosines = np.array([u @ m / np.linalg.norm(u) / np.linalg.norm(m) for m in means])
+        known.append(cosines.max())
+        unknown.append(np.delete(cosines, index[i]).max())
+    return np.array(known), np.array(unknown)
+
+
+@pytest.mark.parametrize("rate", [None, 0.1, 0.02])
+def test_open_set_is_what_holding_samples_out_gives(rate):
+    U, index = embeddings(0)
+    counts = np.bincount(index).astype(float)
+    prototypes = np.stack([U[index == k].mean(axis=0, dtype=np.float64) for k in range(5)])
+    result = open_set(U, index, counts, prototypes, rate)
+    known, unknown = brute_force(U, index)
+    expected = np.quantile(known, 0.05) if rate is None else np.quantile(unknown, 1 - rate)
+    assert result.threshold == pytest.approx(expected, abs=1e-5)
+    assert result.false_accept_rate == pytest.approx(np.mean(unknown >= expected), abs=0.006)
+    assert result.false_reject_rate == pytest.approx(np.mean(known < expected), abs=0.006)
+    assert result.samples == len(U)
+
+
+@pytest.mark.parametrize(("count", "rate"), [(3, None), (1, None), (19, 0.01)])
+def test_too_few_samples_promise_nothing(count, rate):
+    U, index = embeddings(1, count=count)
+    prototypes = np.stack([U[index == k].mean(axis=0, dtype=np.float64) for k in range(5)])
+    result = open_set(U, index, np.bincount(index).astype(float), prototypes, rate)
+    assert math.isnan(result.threshold)
+    assert result.samples == (len(U) if count > 1 else 0)

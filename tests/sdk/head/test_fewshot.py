@@ -1,0 +1,328 @@
+"""FewShotHead: scikit-learn's contract, the equalities it promises, and what it says to bad input."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.exceptions import SkipTestWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import check_estimator
+
+from fieldshot import FewShotHead
+from fieldshot.errors import BundleError, EmbeddingError, LabelError, MissingFileError, NotFittedError, OptionError
+from fieldshot.head.contract import DataConversionWarning
+
+
+def samples(seed, counts, dim=24, spread=1.0):
+    """ReLU-like embeddings around one centre a class."""
+    rng = np.random.default_rng(seed)
+    centres = rng.gamma(2.0, size=(len(counts), dim))
+    y = np.repeat(np.arange(len(counts)), counts)
+    return np.maximum(centres[y] + spread * rng.normal(size=(len(y), dim)), 0).astype(np.float32), y
+
+
+def assert_same(one, other, tolerance=1e-4):
+    Z, _ = samples(99, [5] * 8, dim=one.n_features_in_)
+    np.testing.assert_array_equal(one.classes_, other.classes_)
+    np.testing.assert_allclose(one.predict_proba(Z), other.predict_proba(Z), atol=tolerance)
+    np.testing.assert_allclose(one.open_score(Z), other.open_score(Z), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(one.threshold_, other.threshold_, rtol=1e-3, atol=1e-3)
+
+
+def test_scikit_learn_accepts_the_estimator():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkipTestWarning)
+        warnings.simplefilter("always", DataConversionWarning)
+        # The contract is kept without the base class: the runtime does not depend on scikit-learn.
+        warnings.filterwarnings("ignore", "Estimator FewShotHead does not inherit")
+        results = check_estimator(FewShotHead(), on_fail=None)
+    assert [r for r in results if r["status"] == "failed"] == []
+    assert sum(r["status"] == "passed" for r in results) > 45
+
+
+counts = st.lists(st.integers(1, 9), min_size=1, max_size=6)
+
+
+# D = 24 keeps to the Gram matrix up to 24 samples; D = 3 passes to second moments, and past 6 samples drops them.
+@settings(deadline=None, max_examples=60)
+@given(counts, st.integers(1, 5), st.sampled_from([3, 24]), st.integers(0, 2**31))
+def test_partial_fit_equals_fit(counts, pieces, dim, seed):
+    Z, y = samples(seed, counts, dim)
+    order = np.random.default_rng(seed).permutation(len(y))
+    Z, y = Z[order], y[order]
+    grown = FewShotHead()
+    for part in np.array_split(np.arange(len(y)), pieces):
+        if len(part):
+            grown.partial_fit(Z[part], y[part])
+    assert_same(grown, FewShotHead().fit(Z, y))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=6), st.sampled_from([3, 24]), st.integers(0, 2**31), st.data())
+def test_forget_equals_never_seen(counts, dim, seed, data):
+    Z, y = samples(seed, counts, dim)
+    gone = data.draw(st.integers(0, len(counts) - 1))
+    head = FewShotHead().fit(Z, y).forget(gone)
+    assert_same(head, FewShotHead().fit(Z[y != gone], y[y != gone]))
+
+
+def test_equalities_hold_past_the_samples_kept_for_holding_out():
+    Z, y = samples(0, [300, 70, 2], dim=8)
+    Z = Z[np.random.default_rng(0).permutation(len(y))]
+    grown = FewShotHead()
+    for start in range(0, len(y), 37):
+        grown.partial_fit(Z[start : start + 37], y[start : start + 37])
+    assert_same(grown, FewShotHead().fit(Z, y))
+    assert_same(grown.forget(0), FewShotHead().fit(Z[y > 0], y[y > 0]))
+
+
+def test_memory_does_not_grow_with_samples():
+    head = FewShotHead()
+    for seed in range(20):
+        head.partial_fit(*samples(seed, [500, 500], dim=8))
+    assert all(len(s.samples) <= 64 for s in head._statistics.values())
+    assert [s.count for s in head._statistics.values()] == [10_000, 10_000]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["bolt", "nut", "washer"],
+        ["Schraube/M6", "🔩", "螺栓"],
+        [10, -3, 7],
+        [True, False],
+        np.array(["b", "a"], dtype=object),
+        [("rack", 1), ("rack", 2)],
+        [1.0, 2.0],
+    ],
+)
+def test_any_labels(labels):
+    Z, y = samples(1, [4] * len(labels), spread=0.1)
+    named = np.empty(len(y), dtype=object)
+    named[:] = [labels[k] for k in y]
+    if not isinstance(labels[0], tuple):
+        named = np.array([labels[k] for k in y])
+    head = FewShotHead().fit(Z, named)
+    assert head.classes_.tolist() == sorted(labels)
+    assert head.predict(Z).tolist() == named.tolist()
+    assert head.forget(labels[0]).classes_.tolist() == sorted(labels)[:0] + sorted(x for x in labels if x != labels[0])
+
+
+def test_predicting_changes_nothing():
+    Z, y = samples(2, [3, 8, 1])
+    head = FewShotHead().fit(Z, y)
+    before = head.predict_proba(Z)
+    for method in (head.predict, head.predict_log_proba, head.decision_function, head.open_score):
+        method(Z[::-1])
+    np.testing.assert_array_equal(head.predict_proba(Z), before)
+
+
+def test_the_ways_to_ask_agree():
+    Z, y = samples(3, [5, 5, 5])
+    head = FewShotHead().fit(Z, y)
+    probabilities = head.predict_proba(Z)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    np.testing.assert_allclose(np.exp(head.predict_log_proba(Z)), probabilities, rtol=1e-6)
+    np.testing.assert_array_equal(head.predict(Z), head.classes_[head.decision_function(Z).argmax(axis=1)])
+    assert head.score(Z, y) == np.mean(head.predict(Z) == y)
+
+
+def test_a_rare_class_is_not_swallowed_by_a_frequent_one():
+    Z, y = samples(4, [400, 3, 3], spread=1.5)
+    queries, truth = samples(4, [200, 200, 200], spread=1.5)  # the same seed: the same centres
+    ours = FewShotHead().fit(Z, y).predict(queries)
+    theirs = LogisticRegression(C=10, max_iter=500).fit(Z, y).predict(queries)
+    rare = truth > 0
+    assert np.mean(ours[rare] == truth[rare]) > np.mean(theirs[rare] == truth[rare])
+    assert np.mean(ours[rare] == truth[rare]) > 0.8
+
+
+@pytest.mark.parametrize("shots", [1, 2, 5, 20, 200])
+def test_more_samples_do_not_hurt_and_confidence_is_honest(shots):
+    Z, y = samples(5, [shots + 200] * 5, dim=64, spread=2.5)
+    support = np.concatenate([np.flatnonzero(y == k)[:shots] for k in range(5)])
+    query = np.setdiff1d(np.arange(len(y)), support)
+    head = FewShotHead().fit(Z[support], y[support])
+    accuracy = head.score(Z[query], y[query])
+    assert accuracy > {1: 0.45, 2: 0.55, 5: 0.7, 20: 0.85, 200: 0.9}[shots]
+    assert abs(head.predict_proba(Z[query]).max(axis=1).mean() - accuracy) < 0.25
+
+
+def test_unknown_things_fall_below_the_threshold():
+    Z, y = samples(6, [30] * 6, dim=64)
+    known = y < 4
+    head = FewShotHead(false_accept_rate=0.05).fit(Z[known][::2], y[known][::2])
+    assert np.mean(head.open_score(Z[~known]) >= head.threshold_) < 0.25
+    assert np.mean(head.open_score(Z[known][1::2]) >= head.threshold_) > 0.8
+    assert np.isnan(FewShotHead().fit(Z[[0, 30, 60]], y[[0, 30, 60]]).threshold_)
+
+
+def test_adapt_gives_a_new_head_and_helps():
+    Z, y = samples(7, [101] * 5, dim=64, spread=2.5)
+    support = np.array([np.flatnonzero(y == k)[0] for k in range(5)])
+    query = np.setdiff1d(np.arange(len(y)), support)
+    head = FewShotHead().fit(Z[support], y[support])
+    before = head.predict_proba(Z[query])
+    adapted = head.adapt(Z[query])
+    np.testing.assert_array_equal(head.predict_proba(Z[query]), before)
+    assert adapted is not head
+    assert adapted.score(Z[query], y[query]) > head.score(Z[query], y[query])
+
+
+def test_an_adapted_head_goes_on_learning():
+    Z, y = samples(8, [6] * 4)
+    adapted = FewShotHead().fit(Z[::2], y[::2]).adapt(Z[1::2]).partial_fit(Z[1::2], y[1::2])
+    assert_same(adapted, FewShotHead().fit(Z, y).adapt(Z[1::2]))
+
+
+@pytest.mark.parametrize("dim", [3, 24])
+@pytest.mark.parametrize("adapt", [False, True])
+def test_save_and_load(tmp_path, dim, adapt):
+    Z, y = samples(9, [9, 2, 80], dim)
+    head = FewShotHead(mean_prior=3.0).fit(Z, [f"class {k}" for k in y])
+    if adapt:
+        head = head.adapt(Z[::3])
+    head.save(tmp_path / "a.head")
+    loaded = FewShotHead.load(tmp_path / "a.head")
+    assert loaded.get_params() == head.get_params()
+    np.testing.assert_array_equal(loaded.predict_proba(Z), head.predict_proba(Z))
+    more, again = samples(10, [3, 3], dim)
+    names = [f"class {k + 2}" for k in again]
+    np.testing.assert_array_equal(
+        loaded.partial_fit(more, names).predict_proba(Z), head.partial_fit(more, names).predict_proba(Z)
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["a.head"]
+
+
+def test_what_is_no_head_is_refused(tmp_path):
+    with pytest.raises(MissingFileError):
+        FewShotHead.load(tmp_path / "none")
+    (tmp_path / "text").write_text("not a head at all")
+    with pytest.raises(BundleError, match="whole"):
+        FewShotHead.load(tmp_path / "text")
+    head = FewShotHead().fit(*samples(0, [3, 3]))
+    head.save(tmp_path / "good")
+    data = (tmp_path / "good").read_bytes()
+    (tmp_path / "cut").write_bytes(data[: len(data) // 2])
+    with pytest.raises(BundleError, match="whole"):
+        FewShotHead.load(tmp_path / "cut")
+    (tmp_path / "newer").write_bytes(data.replace(b'"fieldshot-head":"1"', b'"fieldshot-head":"2"'))
+    with pytest.raises(BundleError, match="format 1"):
+        FewShotHead.load(tmp_path / "newer")
+    with pytest.raises(LabelError, match="to be saved"):
+        FewShotHead().fit(np.eye(2), np.array([(1, 2), (3, 4)], dtype="i,i").astype(object)).save(tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_one_class_is_learned_and_always_predicted():
+    Z, _ = samples(0, [3])
+    head = FewShotHead().fit(Z, ["bolt"] * 3)
+    assert head.predict(Z).tolist() == ["bolt"] * 3
+    np.testing.assert_array_equal(head.predict_proba(Z), np.ones((3, 1)))
+    with pytest.raises(NotFittedError, match="no samples yet"):
+        head.forget("bolt").predict(Z)
+    assert head.partial_fit(Z[:, :7], ["nut"] * 3).n_features_in_ == 7  # as new: another dimension is fine
+
+
+@pytest.mark.parametrize(
+    "Z",
+    [
+        np.zeros((6, 5)),
+        np.ones((6, 5)),
+        np.full((6, 5), 1e-38, np.float32),
+        np.full((6, 5), 1e38, np.float32),
+        np.tile(np.arange(5.0), (6, 1)),
+        np.diag([1e-30, 1e30, 1.0, 1.0, 1.0, 1.0])[:, :5],
+    ],
+)
+def test_embeddings_without_information_give_finite_answers(Z):
+    head = FewShotHead().fit(Z, [0, 0, 1, 1, 2, 2])
+    assert np.isfinite(head.predict_proba(Z)).all()
+    assert np.isfinite(head.adapt(Z).decision_function(Z)).all()
+
+
+def test_more_classes_than_samples_of_any_and_duplicates():
+    Z, y = samples(11, [1] * 50)
+    head = FewShotHead().fit(np.repeat(Z, 2, axis=0), np.repeat(y, 2))
+    assert head.score(Z, y) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("Z", "y", "error", "message"),
+    [
+        (np.ones(4), [1], EmbeddingError, r"shape \(N, D\) \(got \(4,\)\)"),
+        (np.ones((0, 2)), [], EmbeddingError, "at least 1 sample"),
+        (np.ones((2, 0)), [1, 2], EmbeddingError, "minimum of 1"),
+        (np.array([[1.0, np.nan], [0, 0]]), [1, 2], EmbeddingError, "first in row 0"),
+        (np.array([[1.0, 0], [0, np.inf]]), [1, 2], EmbeddingError, "first in row 1"),
+        (np.ones((2, 2)) * 1j, [1, 2], EmbeddingError, "real"),
+        ([["a", "b"]], [1], EmbeddingError, "numbers"),
+        (np.ones((2, 2)), [1], LabelError, r"shape \(2,\)"),
+        (np.ones((2, 2)), None, LabelError, "None"),
+        (np.ones((2, 2)), [0.5, 1.5], LabelError, "continuous"),
+        (np.ones((2, 2)), [np.nan, 1.0], LabelError, "finite"),
+        (np.ones((2, 2)), np.array(["a", 1], dtype=object), LabelError, "sort"),
+    ],
+)
+def test_bad_input_is_refused_and_the_head_stays_as_it_was(Z, y, error, message):
+    with pytest.raises(error, match=message):
+        FewShotHead().fit(Z, y)
+    good, labels = samples(12, [4, 4], dim=2)
+    head = FewShotHead().fit(good, labels)
+    before = head.predict_proba(good)
+    for method in (head.fit, head.partial_fit):
+        with pytest.raises(error, match=message.replace("N, D", "N, (D|2)")):
+            method(Z, y)
+    np.testing.assert_array_equal(head.predict_proba(good), before)
+
+
+def test_the_wrong_dimension_names_the_right_one():
+    head = FewShotHead().fit(*samples(0, [3, 3], dim=24))
+    for method in (head.predict, head.adapt, lambda Z: head.partial_fit(Z, [0])):
+        with pytest.raises(EmbeddingError, match=r"shape \(N, 24\) \(got \(1, 7\)\).*Hint"):
+            method(np.ones((1, 7)))
+    with pytest.raises(LabelError, match="sort"):
+        head.partial_fit(np.ones((1, 24)), ["text among numbers"])
+    with pytest.raises(LabelError, match="one of the 2 known"):
+        head.forget("x" * 10_000)
+
+
+@pytest.mark.parametrize("params", [{"mean_prior": 0}, {"covariance_prior": -1}, {"false_accept_rate": 1.5}])
+def test_parameters_out_of_range_are_refused(params):
+    with pytest.raises(OptionError, match=next(iter(params))):
+        FewShotHead(**params).fit(*samples(0, [3, 3]))
+    with pytest.raises(OptionError, match="one of"):
+        FewShotHead().set_params(no_such_thing=1)
+
+
+def test_other_threads_predict_with_a_whole_head_while_one_learns():
+    Z, y = samples(13, [40] * 6)
+    head = FewShotHead().fit(Z[y < 2], y[y < 2])
+    stop, wrong = threading.Event(), []
+
+    def predict():
+        while not stop.is_set():
+            width = head.predict_proba(Z[:3]).shape[1]
+            if width not in (2, 4, 6):
+                wrong.append(width)
+            if not set(head.predict(Z[:40]).tolist()) <= set(range(6)):
+                wrong.append("label")
+
+    threads = [threading.Thread(target=predict) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            head.partial_fit(Z[(y >= 2) & (y < 4)], y[(y >= 2) & (y < 4)])
+            head.partial_fit(Z[y >= 4], y[y >= 4])
+            head.fit(Z[y < 2], y[y < 2])
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []

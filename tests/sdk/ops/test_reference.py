@@ -1,0 +1,177 @@
+"""The reference operations against the formulas written out, scikit-learn and brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from fieldshot.ops import Prior, Transduction
+from fieldshot.ops.reference import ReferenceOps
+
+PRIOR = Prior(mean=2.0, covariance=50.0, spread=0.25, spread_weight=2.0)
+OPS = ReferenceOps()
+
+
+def problem(seed, n=23, dim=40, classes=4):
+    """Transformed embeddings with every class present, class sizes uneven, the last class alone."""
+    rng = np.random.default_rng(seed)
+    index = np.concatenate([np.arange(classes), rng.integers(0, classes - 1, n - classes)])
+    centres = rng.gamma(2.0, size=(classes, dim))
+    return OPS.transform(centres[index] + rng.gamma(1.0, size=(n, dim))), index
+
+
+def statistics(U, index, classes):
+    counts = np.bincount(index, minlength=classes).astype(float)
+    sums = np.zeros((classes, U.shape[1]))
+    np.add.at(sums, index, U)
+    return counts, sums
+
+
+def written_out(U, index, classes, prior, ridge_from=None):
+    """The formulas at the head of fieldshot/ops/reference.py, letter by letter, in float64."""
+    U = U.astype(np.float64)
+    counts, sums = statistics(U, index, classes)
+    means = sums / counts[:, None]
+    residuals = U - means[index]
+    scatter, freedom = residuals.T @ residuals, len(U) - classes
+    spread = (np.trace(scatter) + prior.spread_weight * prior.spread) / (freedom + prior.spread_weight)
+    variance = spread / U.shape[1] if ridge_from is None else ridge_from
+    sigma = (scatter + prior.covariance * variance * np.eye(U.shape[1])) / (freedom + prior.covariance)
+    trust = counts / (counts + prior.mean)
+    offsets = means - means.mean(axis=0)
+    weights = trust[:, None] * np.linalg.solve(sigma, offsets.T).T
+    bias = -0.5 * trust * np.sum(weights * offsets, axis=1) - weights @ means.mean(axis=0)
+    return weights, bias, variance
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fit_samples_is_the_formula(seed):
+    U, index = problem(seed)
+    solution = OPS.fit_samples(U, index, *statistics(U, index, 4), PRIOR)
+    weights, bias, _ = written_out(U, index, 4, PRIOR)
+    np.testing.assert_allclose(solution.weights, weights, rtol=2e-6, atol=1e-4)
+    np.testing.assert_allclose(solution.bias, bias, rtol=2e-6, atol=1e-4)
+
+
+@pytest.mark.parametrize(("n", "dim"), [(23, 40), (200, 17), (5, 1), (6, 127)])
+def test_fit_moment_equals_fit_samples(n, dim):
+    U, index = problem(1, n, dim)
+    counts, sums = statistics(U, index, 4)
+    one = OPS.fit_samples(U, index, counts, sums, PRIOR)
+    other = OPS.fit_moment(OPS.moment(U), U, index, counts, sums, PRIOR)
+    for left, right in zip(one, other, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_held_out_scores_are_those_of_a_head_without_the_sample(seed):
+    U, index = problem(seed)
+    solution = OPS.fit_samples(U, index, *statistics(U, index, 4), PRIOR)
+    _, _, variance = written_out(U, index, 4, PRIOR)
+    counted = np.bincount(index, minlength=4)
+    left_out = [i for i in range(len(U)) if counted[index[i]] > 1]
+    assert solution.held_out_class.tolist() == index[left_out].tolist()
+    assert len(left_out) == len(U) - 1  # the last class is alone
+    for row, i in enumerate(left_out):
+        rest = np.arange(len(U)) != i
+        weights, bias, _ = written_out(U[rest], index[rest], 4, PRIOR, ridge_from=variance)
+        np.testing.assert_allclose(solution.held_out[row], U[i] @ weights.T + bias, rtol=1e-6, atol=1e-6)
+
+
+def test_one_shot_is_the_nearest_class_mean():
+    rng = np.random.default_rng(0)
+    U, index, queries = OPS.transform(rng.random((7, 64))), np.arange(7), OPS.transform(rng.random((200, 64)))
+    solution = OPS.fit_samples(U, index, *statistics(U, index, 7), PRIOR)
+    # Between unit vectors the nearest mean is the one of the largest inner product, but classes are pulled
+    # to their common centre; with equally far classes the order stays.
+    centred = U - U.mean(axis=0)
+    trust = 1.0 / (1.0 + PRIOR.mean)
+    expected = (queries - U.mean(axis=0)) @ centred.T - 0.5 * trust * np.sum(centred**2, axis=1)
+    got = OPS.scores(queries, solution.weights, solution.bias)
+    np.testing.assert_array_equal(got.argmax(axis=1), expected.argmax(axis=1))
+
+
+@pytest.mark.parametrize("shrinkage", [0.1, 0.5, 0.9])
+def test_without_priors_on_the_mean_it_is_shrunk_lda(shrinkage):
+    rng = np.random.default_rng(3)
+    U, index = OPS.transform(rng.gamma(1.0, size=(60, 12))), np.repeat(np.arange(3), 20)
+    freedom = len(U) - 3
+    prior = Prior(mean=0.0, covariance=freedom * shrinkage / (1 - shrinkage), spread=0.0, spread_weight=0.0)
+    solution = OPS.fit_samples(U, index, *statistics(U, index, 3), prior)
+    lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=[1 / 3] * 3)
+    lda.fit(U.astype(np.float64), index)
+    queries = OPS.transform(rng.gamma(1.0, size=(500, 12)))
+    scores, expected = OPS.scores(queries, solution.weights, solution.bias), lda.decision_function(queries)
+    scale = freedom / len(U)  # scikit-learn divides the scatter by N, not by its degrees of freedom
+    scores, expected = scores - scores[:, :1], scale * (expected - expected[:, :1])
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-3)
+
+
+@given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.floats(-1e30, 1e30)))
+def test_transform_is_the_signed_root_of_unit_length(Z):
+    U = OPS.transform(Z)
+    assert U.dtype == np.float32
+    for z, u in zip(Z, U, strict=True):
+        if np.abs(z).max() == 0:
+            assert not u.any()
+            continue
+        root = np.sign(z) * np.sqrt(np.abs(z) / np.abs(z).max())
+        np.testing.assert_allclose(u, root / np.linalg.norm(root), rtol=1e-5, atol=1e-6)
+
+
+@given(st.floats(1e-30, 1e30))
+def test_transform_does_not_depend_on_scale(scale):
+    Z = np.random.default_rng(0).normal(size=(3, 9))
+    np.testing.assert_allclose(OPS.transform(Z * scale), OPS.transform(Z), atol=1e-6)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 2**31))
+def test_samples_in_any_order_give_the_same_fit(extra, classes, seed):
+    rng = np.random.default_rng(seed)
+    index = np.concatenate([np.arange(classes), rng.integers(0, classes, extra)])
+    U = OPS.transform(rng.random((len(index), 6)))
+    order = rng.permutation(len(index))
+    one = OPS.fit_samples(U, index, *statistics(U, index, classes), PRIOR)
+    other = OPS.fit_samples(U[order], index[order], *statistics(U[order], index[order], classes), PRIOR)
+    np.testing.assert_allclose(one.weights, other.weights, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(one.bias, other.bias, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("through_moment", [False, True])
+def test_adapt_without_weight_changes_nothing_and_with_it_pulls_the_means(through_moment):
+    U, index = problem(2)
+    counts, sums = statistics(U, index, 4)
+    solution = OPS.fit_samples(U, index, counts, sums, PRIOR)
+    moment = OPS.moment(U) if through_moment else None
+    queries, _ = problem(5, n=31)
+    still = (queries, solution.weights, solution.bias, moment, U, index, counts, sums, PRIOR)
+    weights, bias = OPS.adapt(*still, Transduction(temperature=0.3, weight=0.0, steps=3))
+    np.testing.assert_allclose(weights, solution.weights, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(bias, solution.bias, rtol=1e-4, atol=1e-3)
+
+    # One round written out: soft counts and sums in the place of counts and sums, the covariance held.
+    weights, bias = OPS.adapt(*still, Transduction(temperature=0.3, weight=0.5, steps=1))
+    logits = 0.3 * (queries @ solution.weights.T + solution.bias).astype(np.float64)
+    share = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    means = sums / counts[:, None]
+    residuals = U - means[index]
+    _, _, variance = written_out(U, index, 4, PRIOR)
+    sigma = residuals.T @ residuals + PRIOR.covariance * variance * np.eye(U.shape[1])
+    sigma /= len(U) - 4 + PRIOR.covariance
+    soft_counts = counts + 0.5 * share.sum(axis=0)
+    soft_means = (sums + 0.5 * share.T @ queries) / soft_counts[:, None]
+    trust = soft_counts / (soft_counts + PRIOR.mean)
+    offsets = soft_means - soft_means.mean(axis=0)
+    expected = trust[:, None] * np.linalg.solve(sigma, offsets.T).T
+    np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        bias,
+        -0.5 * trust * np.sum(expected * offsets, axis=1) - expected @ soft_means.mean(axis=0),
+        rtol=1e-4,
+        atol=1e-3,
+    )
