@@ -24,7 +24,7 @@ __all__ = ["MAX_PIXELS", "Pixels", "as_items", "encode", "read"]
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS: Final = 178_956_970
-"""Pictures with more pixels than this are refused before they are decoded (Pillow's own limit: 512 MiB of RGB)."""
+"""Pictures with more pixels than this are refused before they are decoded (where Pillow refuses too; it warns from half of that on)."""
 
 _ORIENTATION_TAG: Final = 0x0112
 _UPRIGHT: Final = {
@@ -121,14 +121,14 @@ def _read_file(path: str | bytes) -> Pixels:
         raise
     except FileNotFoundError as error:
         raise MissingFileError(f"picture {name} must exist", hint="check the path") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise _too_large(f"picture {name}", "far more by its header") from error
     except UnidentifiedImageError as error:
         raise PictureError(
             f"picture {name} must be a picture (got something else)",
             hint=f"the formats read are {', '.join(FORMATS)}",
         ) from error
-    except (OSError, ValueError) as error:
+    except Exception as error:  # Pillow raises nearly anything on damaged data
         raise PictureError(f"picture {name} must be readable (got: {reason(error)})", hint="check the file") from error
 
 
@@ -144,8 +144,10 @@ def _pixels(image: Image.Image, name: str, *, shared: bool = False) -> Pixels:
                 image.load()
         else:
             image.load()
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise PictureError(
+            f"{name} must fit into memory (got {image.width} x {image.height})", hint="make it smaller first"
+        ) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
         raise PictureError(
             f"{name} must be whole (got damaged or truncated data: {reason(error)})",
@@ -187,7 +189,7 @@ def _is_transparent(image: Image.Image) -> bool:
 
 def _from_16_bits(image: Image.Image, name: str) -> Image.Image:
     """Scale 16-bit grey to 8 bits, 65535 to 255, rounded: Pillow's own conversion would clip at 255."""
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image).astype(np.int32)
     if values.min() < 0 or values.max() > 0xFFFF:
         raise PictureError(
             f"{name} must have 8 or 16 bits a channel (got values of {values.min()} to {values.max()})",
