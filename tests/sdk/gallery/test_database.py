@@ -72,6 +72,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         Gallery.open(tmp_path / "no")
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of fork, from Python 3.12 on
 def test_a_kill_during_create_leaves_a_good_gallery_or_none(tmp_path: Path) -> None:
     start = time.perf_counter()
     Gallery.create(tmp_path / "whole", contract="c", dim=3).close()
@@ -175,6 +176,7 @@ def test_a_full_file_leaves_the_last_operation(path: Path) -> None:
     check_still_good(path)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of fork, from Python 3.12 on
 @pytest.mark.parametrize("room", [0, 60_000, 150_000])
 def test_a_disk_that_fills_up_while_writing(path: Path, room: int) -> None:
     child = os.fork()
@@ -201,9 +203,7 @@ def test_a_full_file_system(tmp_path: Path) -> None:
     """On a real, tiny file system: full while writing, and full before opening."""
     mount = tmp_path / "tiny"
     mount.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", mount], capture_output=True
-    ).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", mount], capture_output=True).returncode:
         pytest.skip("mounting a tmpfs needs root")
     try:
         path = mount / "site.gallery"

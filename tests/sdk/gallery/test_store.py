@@ -115,9 +115,7 @@ class GalleryModel(RuleBasedStateMachine):
             then, now = self.versions[since], self.versions[-1]
             delta = self.gallery.snapshot(since)
             # One picture may die as one sample and live again as another, so at least the difference shows.
-            came = set(
-                zip(delta.labels, delta.negative.tolist(), delta.embeddings[:, 0].astype(int), strict=True)
-            )
+            came = set(zip(delta.labels, delta.negative.tolist(), delta.embeddings[:, 0].astype(int), strict=True))
             assert now - then <= came <= now
             assert delta.removed == len(then) + len(came) - len(now)
 

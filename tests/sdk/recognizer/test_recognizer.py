@@ -413,6 +413,7 @@ def test_an_operation_of_another_opening_is_seen_at_once(trained: Recognizer, ba
         assert trained.recognize(picture("red", 8)).label == "red"
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of fork, from Python 3.12 on
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user who may not write")
 def test_a_read_only_gallery_recognises(tiny_bundle: Path) -> None:
     folder = Path(tempfile.mkdtemp(prefix="fieldshot-readonly-"))  # pytest's own folders are closed to others
