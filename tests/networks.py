@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 import torch
-from onnx import helper, numpy_helper, parser
+from onnx import TensorProto, helper, numpy_helper, parser, shape_inference
 from torch import nn
 
 
@@ -70,7 +70,7 @@ class Transformer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.patches(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1) + self.positions
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.positions
         x = x + self.attention(self.norm1(x))
         x = x + self.mlp(self.norm2(x))
         return self.norm(self.layer(x))[:, 0]
@@ -167,3 +167,19 @@ def run(model: onnx.ModelProto | bytes, feeds: Mapping[str, np.ndarray], output:
 
     model = onnx.load_from_string(model) if isinstance(model, bytes) else model
     return ReferenceEvaluator(model).run([output], dict(feeds))[0]
+
+
+def element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Element type of each tensor, as strict inference finds it."""
+    inferred = shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph
+    values = [*inferred.value_info, *inferred.input, *inferred.output]
+    return {v.name: v.type.tensor_type.elem_type for v in values} | {t.name: t.data_type for t in inferred.initializer}
+
+
+def node_types(model: onnx.ModelProto) -> dict[str, set[int]]:
+    """Floating-point types in which each kind of node computes; casts aside."""
+    types, found = element_types(model), {}
+    for node in model.graph.node:
+        if node.op_type != "Cast":
+            found.setdefault(node.op_type, set()).update(types[name] for name in [*node.input, *node.output] if name)
+    return {kind: kinds & {TensorProto.FLOAT, TensorProto.FLOAT16} for kind, kinds in found.items()}

@@ -18,7 +18,7 @@ def noise(n: int, size: tuple[int, int]) -> Floats:
     return np.random.default_rng(0).standard_normal((n, 3, *size), dtype=np.float32)
 
 
-def make_dynamic(model: ModelProto, size: tuple[int, int]) -> tuple[ModelProto, str | None]:
+def make_dynamic(model: ModelProto, size: tuple[int, int], *, hint: str) -> tuple[ModelProto, str | None]:
     """Give the input a batch of any size N, also where a Reshape has the number of pictures baked in.
 
     Parameters
@@ -27,6 +27,8 @@ def make_dynamic(model: ModelProto, size: tuple[int, int]) -> tuple[ModelProto, 
         Network with input `input` and output `embedding`.
     size : (int, int)
         Height and width in pixels.
+    hint : str
+        How to mend the network, for the error.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def make_dynamic(model: ModelProto, size: tuple[int, int]) -> tuple[ModelProto, 
     if fault is not None:
         raise ExportError(
             f"the network must give each picture of a batch the embedding that it has alone (got {fault})",
-            hint="export it again with a dynamic batch dimension and in evaluation mode",
+            hint=hint,
         )
     width = open_session(model).run([OUTPUT], {INPUT: noise(1, size)})[0].shape[1]
     output = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", width])

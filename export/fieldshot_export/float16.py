@@ -110,17 +110,20 @@ def _written_out_norms(nodes: list[NodeProto]) -> dict[str, NodeProto]:
                 kept[square.name] = square
         elif node.op_type in _ELEMENTWISE | _PARTS and reduced.intersection(node.input):
             reduced.update(node.output)
+    seen: set[str] = set()
     roots = {output for node in nodes if node.op_type in _ROOTS for output in node.output}
     for node in nodes:
         if node.op_type in _ELEMENTWISE and roots.intersection(node.input):
             kept[node.name] = node
-        stack = list(node.input) if node.op_type in _ROOTS else []
+        stack = [*node.input] if node.op_type in _ROOTS else []
         while stack:
             name = stack.pop()
-            maker = makers.get(name)
-            if name in reduced and maker is not None and maker.op_type in _ELEMENTWISE and maker.name not in kept:
-                kept[maker.name] = maker
+            if name in reduced and name not in seen:
+                seen.add(name)
+                maker = makers[name]
                 stack += maker.input
+                if maker.op_type in _ELEMENTWISE:
+                    kept[maker.name] = maker
     return kept
 
 

@@ -76,7 +76,8 @@ def load(path: str | Path, size: tuple[int, int], *, cut: str | None = None) -> 
             f"{tensor} must have 2 dimensions (N, D), or 4 (N, D, H, W) (got shape {_show(list(shape))})",
             hint="cut after the class token is taken or the tokens are averaged",
         )
-    model, note = batch.make_dynamic(model, size)
+    hint = "export it again with a dynamic batch dimension and in evaluation mode"
+    model, note = batch.make_dynamic(model, size, hint=hint)
     notes += [note] if note else []
     if count := fold.batch_norms(model):
         notes.append(f"{count} batch norms were folded into their convolutions")

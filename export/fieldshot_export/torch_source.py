@@ -77,7 +77,8 @@ def from_module(module: nn.Module, size: tuple[int, int], name: str, description
     program = _to_onnx(module, probe)
     graph.lift_constants(program)
     graph.strip(program)
-    model, note = batch.make_dynamic(program, size)
+    hint = "its forward must not fix the number of pictures: x.shape[0], not len(x), which torch takes for constant"
+    model, note = batch.make_dynamic(program, size, hint=hint)
     return Source(name, description, model, partial(_embed, module), (note,) if note else ())
 
 

@@ -1,0 +1,108 @@
+"""The float16 copy."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from fieldshot_export import batch, float16
+from fieldshot_export.parity import compare
+from fieldshot_export.source import open_session
+from networks import CONVOLUTIONS, network, node_types, run, weights
+
+SIZE = (32, 32)
+
+
+def embed(model: onnx.ModelProto, pictures: np.ndarray) -> np.ndarray:
+    return open_session(model).run(["embedding"], {"input": pictures})[0]
+
+
+def test_arithmetic_in_float16_norms_and_pooling_in_float32() -> None:
+    model = network(CONVOLUTIONS.replace("Relu (map)", "Softmax <axis = 1> (map)"))
+    before = model.SerializeToString()
+    half = float16.convert(model)
+    assert model.SerializeToString() == before
+    kinds = node_types(half)
+    assert kinds["Conv"] == kinds["Relu"] == {TensorProto.FLOAT16}
+    for kept in ("BatchNormalization", "Softmax", "GlobalAveragePool", "Flatten"):
+        assert kinds[kept] == {TensorProto.FLOAT}
+    for value in (half.graph.input[0], half.graph.output[0]):
+        assert value.type.tensor_type.elem_type == TensorProto.FLOAT
+    assert {t.data_type for t in half.graph.initializer if t.name.startswith(("w", "b"))} == {TensorProto.FLOAT16}
+    parity = compare(embed(model, batch.noise(3, SIZE)), embed(half, batch.noise(3, SIZE)))
+    assert parity.cosine > 0.99999
+    assert 0 < parity.max_abs < 1e-2
+
+
+def test_no_value_is_rounded_between_two_nodes_in_float32() -> None:
+    half = float16.convert(network(CONVOLUTIONS.replace("Relu (map)", "Softmax <axis = 1> (map)")))
+    makers = {name: node for node in half.graph.node for name in node.output}
+    for node in half.graph.node:
+        if node.op_type == "Cast" and node.input[0] in makers:
+            assert makers[node.input[0]].op_type != "Cast"
+    assert makers["embedding"].op_type == "Flatten"
+
+
+def test_half_the_size() -> None:
+    model = network(constants={**weights(), "w2": np.zeros((16, 8, 3, 3)).repeat(20, 0)[:16]})
+    assert float16.convert(network()).ByteSize() < 0.8 * model.ByteSize()
+
+
+NORM = """
+    raised = Mul (input, thousand)
+    average = ReduceMean <axes = [3]> (raised)
+    centred = Sub (raised, average)
+    square = {square} (centred, {by})
+    variance_ = ReduceMean <axes = [3]> (square)
+    positive = Add (variance_, epsilon)
+    root = Sqrt (positive)
+    unit = Div (centred, root)
+    map = Conv <strides = [2, 2]> (unit, w1, b1)
+    pooled = GlobalAveragePool (map)
+    embedding = Flatten (pooled)
+"""
+
+
+@pytest.mark.parametrize(("square", "by"), [("Pow", "two"), ("Mul", "centred")])
+def test_a_norm_that_is_written_out_stays_in_float32(square: str, by: str) -> None:
+    constants = {**weights(), "thousand": np.array(1000.0), "two": np.array(2.0), "epsilon": np.array(1e-6)}
+    model = network(NORM.format(square=square, by=by), outputs="float[N, 8] embedding", constants=constants)
+    half = float16.convert(model)
+    kinds = node_types(half)
+    for kept in ("ReduceMean", "Sub", square, "Add", "Sqrt", "Div"):
+        assert TensorProto.FLOAT16 not in kinds[kept] or (kept, square) == ("Mul", "Mul")
+    pictures = batch.noise(3, SIZE)  # a thousand times that, squared, is far beyond float16
+    expected = run(model, {"input": pictures}, "embedding")
+    parity = compare(expected, embed(half, pictures))
+    assert parity.cosine > 0.9999
+    assert parity.max_abs < 1e-2
+
+
+def test_the_residual_stream_beside_a_norm_may_be_float16() -> None:
+    body = """
+        stem = Conv <strides = [2, 2]> (input, w1, b1)
+        average = ReduceMean <axes = [1]> (stem)
+        centred = Sub (stem, average)
+        square = Mul (centred, centred)
+        variance_ = ReduceMean <axes = [1]> (square)
+        root = Sqrt (variance_)
+        unit = Div (centred, root)
+        branch = Conv (unit, one, b1)
+        sum = Add (stem, branch)
+        pooled = GlobalAveragePool (sum)
+        embedding = Flatten (pooled)
+    """
+    constants = {**weights(), "one": np.eye(8).reshape(8, 8, 1, 1)}
+    half = float16.convert(network(body, outputs="float[N, 8] embedding", constants=constants))
+    assert node_types(half)["Add"] == {TensorProto.FLOAT16}
+    assert node_types(half)["Div"] == {TensorProto.FLOAT}
+
+
+def test_control_flow_is_not_converted() -> None:
+    branches = "then_branch = yes () => (float[N, 8, 16, 16] y) { y = Relu (conv) }," \
+               "else_branch = no () => (float[N, 8, 16, 16] z) { z = Identity (conv) }"  # fmt: skip
+    body = CONVOLUTIONS.replace("relu = Relu (normed)", f"relu = If (flag) <{branches}>")
+    with pytest.raises(ValueError, match="If, Loop or Scan"):
+        float16.convert(network(body, constants={**weights(), "flag": np.array(True)}))
