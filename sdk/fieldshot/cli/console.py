@@ -91,14 +91,21 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: 
         print("  ".join(cells).rstrip())
 
 
-def print_facts(facts: Mapping[str, Any], indent: str = "") -> None:
-    """Print names and values, one a line, nested ones indented."""
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Print names and values, one a line; those of a mapping among them indented, and what is deeper on one line."""
     for name, value in facts.items():
-        if isinstance(value, Mapping):
-            print(f"{indent}{shown(name)}")
-            print_facts(value, f"{indent}  ")
-        else:
-            print(f"{indent}{shown(name):{18 - len(indent)}}{shown(str(value))}")
+        if not isinstance(value, Mapping):
+            print(f"{shown(name):18}{_inline(value)}")
+            continue
+        print(shown(name))
+        for part, item in value.items():
+            print(f"  {shown(part):16}{_inline(item)}")
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_inline(item)}" for name, item in value.items())
+    return shown(str(value))
 
 
 @contextmanager

@@ -171,15 +171,17 @@ def _info(arguments: argparse.Namespace) -> None:
 
 
 def _of_gallery(path: Path) -> dict[str, object]:
-    # Without its backbone, so that the command can say which one is missing.
+    # Without loading its backbone: the command can say which one it needs when that is gone.
     from fieldshot.gallery import Gallery
 
     with Gallery.open(path) as gallery:
         counts = gallery.counts()
         return {
             "gallery": path,
-            **gallery.meta,
             "version": gallery.version(),
+            "created": gallery.meta["created"],
+            "keep_pictures": gallery.keep_pictures,
+            "backbone": {name: gallery.meta[name] for name in ("backbone", "bundle", "contract", "dim")},
             "classes": {label: {"pictures": of, "negatives": not_of} for label, (of, not_of) in counts.items()},
         }
 
