@@ -94,7 +94,7 @@ def test_version(bare: Path) -> None:
 
 def test_nothing_of_the_workstation_is_there(bare: Path) -> None:
     for name in ("torch", "onnx", "sklearn", "pytest", "tests", "kernels", "benchmarks"):
-        assert "ModuleNotFoundError" in run(str(bare / "python"), "-c", f"import {name}", ok=False).stderr
+        assert "ModuleNotFoundError" in run(str(bare / "python"), "-I", "-c", f"import {name}", ok=False).stderr
 
 
 def test_main_job(bare: Path, tmp_path: Path) -> None:
