@@ -32,6 +32,7 @@ setup(
         "fieldshot",
         "fieldshot.backbone",
         "fieldshot.cli",
+        "fieldshot.demo",
         "fieldshot.gallery",
         "fieldshot.head",
         "fieldshot.images",

@@ -53,6 +53,7 @@ def evaluate(
     embeddings: ArrayLike,
     labels: ArrayLike,
     *,
+    test: tuple[ArrayLike, ArrayLike] | None = None,
     ways: int = 5,
     shots: Sequence[int] = (1, 5),
     queries: int = 15,
@@ -69,6 +70,8 @@ def evaluate(
     ----------
     embeddings : array-like (N, D)
     labels : array-like (N,)
+    test : (array-like (M, D), array-like (M,)), optional
+        Embeddings and labels that queries are drawn from instead, of the same classes.
     progress : callable, optional
         Called with (episodes done, episodes in all).
 
@@ -79,20 +82,29 @@ def evaluate(
     """
     Z = np.asarray(embeddings, dtype=np.float32)
     classes, index = np.unique(np.asarray(labels), return_inverse=True)
-    members = [np.flatnonzero(index == k) for k in range(len(classes))]
-    _check(classes, members, ways, shots, queries, episodes)
+    _check_ranges(len(classes), ways, shots, queries, episodes)
+    members = _members(index, len(classes))
+    if test is None:
+        queried, truth, asked = Z, index, None
+        _check(classes, members, max(shots) + queries, "pictures to learn from and to recognise")
+    else:
+        queried = np.asarray(test[0], dtype=np.float32)
+        truth = np.searchsorted(classes, np.asarray(test[1]))
+        asked = _members(truth, len(classes))
+        _check(classes, members, max(shots), "pictures to learn from")
+        _check(classes, asked, queries, "pictures to recognise")
     rows = []
     for done, shot in enumerate(shots):
         # Seeded by the number of shots, so that a row does not depend on which others are asked for.
         rng = np.random.default_rng([seed, shot])
         accuracies, times = [], []
         for episode in range(episodes):
-            support, query = _draw(rng, members, ways, shot, queries)
+            support, query = _draw(rng, members, asked, ways, shot, queries)
             head = FewShotHead()
             started = time.perf_counter()
             head.fit(Z[support], index[support])
             times.append(time.perf_counter() - started)
-            accuracies.append(float(np.mean(head.predict(Z[query]) == index[query])))
+            accuracies.append(float(np.mean(head.predict(queried[query]) == truth[query])))
             if progress is not None:
                 progress(done * episodes + episode + 1, len(shots) * episodes)
         accuracy, interval = mean_interval(accuracies)
@@ -100,25 +112,37 @@ def evaluate(
     return rows
 
 
+def _members(index: NDArray[np.intp], classes: int) -> list[NDArray[np.intp]]:
+    return [np.flatnonzero(index == k) for k in range(classes)]
+
+
 def _draw(
-    rng: np.random.Generator, members: list[NDArray[np.intp]], ways: int, shots: int, queries: int
+    rng: np.random.Generator,
+    members: list[NDArray[np.intp]],
+    asked: list[NDArray[np.intp]] | None,
+    ways: int,
+    shots: int,
+    queries: int,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows of support and query samples; queries come from `asked` where it is given."""
     support, query = [], []
     for k in rng.choice(len(members), size=ways, replace=False):
-        drawn = rng.permutation(members[k])[: shots + queries]
+        drawn = rng.permutation(members[k])
         support.append(drawn[:shots])
-        query.append(drawn[shots:])
+        query.append(drawn[shots : shots + queries] if asked is None else rng.permutation(asked[k])[:queries])
     return np.concatenate(support), np.concatenate(query)
 
 
-def _check(
-    classes: NDArray[Any],
-    members: list[NDArray[np.intp]],
-    ways: int,
-    shots: Sequence[int],
-    queries: int,
-    episodes: int,
-) -> None:
+def _check(classes: NDArray[Any], members: list[NDArray[np.intp]], needed: int, what: str) -> None:
+    for label, rows in zip(classes, members, strict=True):
+        if len(rows) < needed:
+            raise OptionError(
+                f"each class must have {needed} {what} (got {len(rows)} of {str(label)[:80]!r})",
+                hint="add pictures to it, leave it out, or ask for fewer shots or queries",
+            )
+
+
+def _check_ranges(classes: int, ways: int, shots: Sequence[int], queries: int, episodes: int) -> None:
     for name, value, least in (
         ("ways", ways, 2),
         ("queries", queries, 1),
@@ -127,16 +151,8 @@ def _check(
     ):
         if value < least:
             raise OptionError(f"{name} must be at least {least} (got {value})", hint=f"pass a larger {name}")
-    if len(classes) < ways:
+    if classes < ways:
         raise OptionError(
-            f"there must be at least {ways} classes for {ways} ways (got {len(classes)})",
-            hint=f"add classes, or ask for {len(classes)} ways" if len(classes) > 1 else "add at least a second class",
-        )
-    smallest = min(range(len(members)), key=lambda k: len(members[k]))
-    needed, there = max(shots) + queries, len(members[smallest])
-    if there < needed:
-        raise OptionError(
-            f"each class must have {needed} pictures for {max(shots)} shots and {queries} queries "
-            f"(got {there} of {str(classes[smallest])[:80]!r})",
-            hint="add pictures to it, leave it out, or ask for fewer shots or queries",
+            f"there must be at least {ways} classes for {ways} ways (got {classes})",
+            hint=f"add classes, or ask for {classes} ways" if classes > 1 else "add at least a second class",
         )

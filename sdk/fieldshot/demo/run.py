@@ -1,0 +1,139 @@
+"""Run the main job on a task and measure it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fieldshot.backbone import Backbone
+from fieldshot.demo.pictures import Task, from_folder, from_packages
+from fieldshot.demo.sheet import Answered, draw
+from fieldshot.evaluation import evaluate
+from fieldshot.head import FewShotHead
+from fieldshot.recognizer import Recognizer
+
+__all__ = ["DemoResult", "DemoRow", "run"]
+
+_SHOTS = (1, 5, 20)
+_EPISODES = 50
+_SHOWN = 48  # queries on the contact sheet
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class DemoRow:
+    """One task at one number of shots.
+
+    Attributes
+    ----------
+    task : str
+    classes, shots : int
+    accuracy, interval : float
+        Over `_EPISODES` draws of the support, all classes at once, in [0, 1]; half width of the 95 % interval.
+    enrol_ms, refit_ms, recognize_ms : float
+        Enrolment of one picture (decode, embed, store), one refit of the head on all, and one recognition.
+    """
+
+    task: str
+    classes: int
+    shots: int
+    accuracy: float
+    interval: float
+    enrol_ms: float
+    refit_ms: float
+    recognize_ms: float
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Rows of the table and the path of the contact sheet (PNG)."""
+
+    rows: list[DemoRow]
+    sheet: Path
+
+    def table(self) -> str:
+        """The rows as text."""
+        lines = ["task          classes  shots   accuracy          enrol/picture    refit  recognize"]
+        lines += [
+            f"{r.task[:12]:12}  {r.classes:7}  {r.shots:5}  {100 * r.accuracy:5.1f} % +- {100 * r.interval:3.1f}"
+            f"  {r.enrol_ms:12.1f} ms  {r.refit_ms:4.1f} ms  {r.recognize_ms:6.1f} ms"
+            for r in self.rows
+        ]
+        return "\n".join(lines)
+
+
+def run(data: Path | None, backbone: Backbone, out: Path, *, progress: Progress | None = None) -> DemoResult:
+    """Enrol and recognise, at 1, 5 and 20 shots as far as the pictures go.
+
+    Parameters
+    ----------
+    data : Path or None
+        Folder of classes; None takes photographs and digits out of scikit-image and scikit-learn.
+    out : Path
+        Folder for `sheet.png`, made where it is missing.
+    progress : callable, optional
+        Called as ``progress(done, total)``.
+    """
+    tasks = from_packages() if data is None else [from_folder(data)]
+    out.mkdir(parents=True, exist_ok=True)
+    plan = [(task, shots) for task in tasks for shots in _shots(task)]
+    rows: list[DemoRow] = []
+    answered: list[Answered] = []
+    for done, (task, shots) in enumerate(plan):
+        if progress is not None:
+            progress(done, len(plan))
+        row, answers = _measure(task, shots, backbone)
+        rows.append(row)
+        if shots == _shots(task)[-1]:
+            answered += answers[:: max(1, len(answers) * len(tasks) // _SHOWN)]
+    if progress is not None:
+        progress(len(plan), len(plan))
+    sheet = out / "sheet.png"
+    draw(answered, sheet)
+    return DemoResult(rows, sheet)
+
+
+def _shots(task: Task) -> list[int]:
+    most = min(len(pictures) for pictures in task.support.values())
+    return [shots for shots in _SHOTS if shots <= most]
+
+
+def _measure(task: Task, shots: int, backbone: Backbone) -> tuple[DemoRow, list[Answered]]:
+    support = {label: pictures[:shots] for label, pictures in task.support.items()}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Recognizer.create(Path(folder) / "demo.gallery", backbone) as recognizer,
+    ):
+        started = time.perf_counter()
+        results = recognizer.enroll_many(support)
+        enrol_ms = 1e3 * (time.perf_counter() - started) / max(1, sum(result.added for result in results))
+        answered = [
+            Answered(picture, label, recognizer.recognize(picture))
+            for label, pictures in task.query.items()
+            for picture in pictures
+        ]
+    Z, y = _embedded(backbone, task.support)
+    test = _embedded(backbone, task.query)
+    queries = min(len(pictures) for pictures in task.query.values())
+    (row,) = evaluate(Z, y, test=test, ways=len(task.support), shots=[shots], queries=queries, episodes=_EPISODES)
+    first = np.concatenate([np.flatnonzero(y == label)[:shots] for label in task.support])
+    head = FewShotHead()
+    started = time.perf_counter()
+    head.fit(Z[first], y[first])
+    refit_ms = 1e3 * (time.perf_counter() - started)
+    latency = float(np.median([a.recognition.latency_ms for a in answered]))
+    return (
+        DemoRow(task.name, len(task.support), shots, row.accuracy, row.interval, enrol_ms, refit_ms, latency),
+        answered,
+    )
+
+
+def _embedded(backbone: Backbone, pictures: dict[str, list[object]]) -> tuple[np.ndarray, np.ndarray]:
+    labels = np.repeat(list(pictures), [len(of) for of in pictures.values()])
+    return backbone.embed([picture for of in pictures.values() for picture in of]), labels
