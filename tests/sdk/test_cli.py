@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -339,11 +341,18 @@ def test_a_locale_without_emoji_is_no_error(shell: Shell, gallery: str) -> None:
     assert "\\U0001f529" in done.stdout
 
 
-def test_progress_shows_only_on_a_terminal(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("terminal", "seconds", "shows"), [(True, 1.1, True), (True, 0.2, False), (False, 1.1, False)])
+def test_progress_shows_on_a_terminal_after_a_second(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, seconds: float, shows: bool
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(sys, "stderr", stream)
     with cli.console.progress("step") as show:
         show(1, None)
-        show(3, 3)
-    assert shell.capsys.readouterr().err == ""
+        time.sleep(seconds)
+        show(2, 3)
+    assert ("step:  67%" in stream.getvalue()) is shows
 
 
 def test_a_broken_plugin_does_not_stop_the_others(
