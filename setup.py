@@ -33,6 +33,7 @@ setup(
         "fieldshot.backbone",
         "fieldshot.cli",
         "fieldshot.demo",
+        "fieldshot.demo",
         "fieldshot.gallery",
         "fieldshot.head",
         "fieldshot.images",
