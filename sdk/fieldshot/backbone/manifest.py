@@ -22,6 +22,7 @@ PRECISIONS: Final = {
 }
 """The networks that a bundle may hold, and the arithmetic of each."""
 
+_MAX_DIM: Final = 1 << 20
 _REQUIRED: Final = ("backbone.onnx", "verify.safetensors")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _HINT: Final = "copy or export the bundle again"
@@ -67,7 +68,7 @@ def check_manifest(manifest: object, path: Path) -> dict[str, Any]:
     need("name", lambda v: isinstance(v, str) and v != "", "a name")
     need("licence", lambda v: isinstance(v, str), "text")
     need("source", lambda v: isinstance(v, str), "text")
-    dim = need("dim", lambda v: _is_int(v) and v >= 1, "a whole number above 0")
+    dim = need("dim", lambda v: _is_int(v) and 1 <= v <= _MAX_DIM, f"a whole number from 1 to {_MAX_DIM}")
     try:
         Preprocessing.from_json(manifest.get("preprocessing"))
     except BundleError as error:

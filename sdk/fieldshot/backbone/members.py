@@ -45,7 +45,7 @@ def _list_folder(path: Path) -> dict[str, int]:
 
 
 def _list_zip(path: Path) -> dict[str, int]:
-    if not zipfile.is_zipfile(path):
+    if not path.is_file() or not zipfile.is_zipfile(path):  # opening a pipe would block
         raise BundleError(f"bundle {path} must be a zip file or a folder (got something else)", hint=_HINT)
     with zipfile.ZipFile(path) as archive:
         infos = archive.infolist()

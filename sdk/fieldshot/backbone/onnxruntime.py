@@ -62,7 +62,7 @@ class OnnxRuntimeEngine:
             raise
         except Exception as error:  # its exceptions share no base of their own
             raise BundleError(
-                f"{bundle.path}: {_FILE} must load in ONNX Runtime {onnxruntime.__version__} (got: {error})",
+                f"{bundle.path}: {_FILE} must load in ONNX Runtime {onnxruntime.__version__} (got: {_line(error)})",
                 hint="upgrade onnxruntime, or export the bundle again",
             ) from error
         inputs = {node.name: node for node in self._session.get_inputs()}
@@ -88,7 +88,7 @@ class OnnxRuntimeEngine:
             (embeddings,) = self._session.run(["embedding"], {"input": batch})
         except Exception as error:  # its exceptions share no base of their own
             raise EngineError(
-                f"onnxruntime must run a batch of shape {batch.shape} (got: {error})",
+                f"onnxruntime must run a batch of shape {batch.shape} (got: {_line(error)})",
                 hint="try a smaller batch_size",
             ) from error
         return np.asarray(embeddings, np.float32)
@@ -102,6 +102,10 @@ class OnnxRuntimeEngine:
             "precision": self.precision,
             "threads": self._threads,
         }
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _default_threads() -> int:

@@ -24,7 +24,7 @@ __all__ = ["MAX_PIXELS", "Pixels", "as_items", "encode", "read"]
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS: Final = 178_956_970
-"""Pictures with more pixels than this are refused before they are decoded (where Pillow refuses too; it warns from half of that on)."""
+"""Pictures with more pixels are refused before they are decoded, as Pillow does, which warns from half of it on."""
 
 _ORIENTATION_TAG: Final = 0x0112
 _UPRIGHT: Final = {
