@@ -17,26 +17,13 @@ from fieldshot.errors import MissingDependencyError, PictureError
 __all__ = ["Task", "from_folder", "from_packages"]
 
 # Photographs that scikit-image carries (public domain or CC0, see its data folder) and scikit-learn's two.
-_SCIKIT_IMAGE = [
-    "astronaut.png",
-    "brick.png",
-    "camera.png",
-    "cell.png",
-    "chelsea.png",
-    "coffee.png",
-    "coins.png",
-    "grass.png",
-    "gravel.png",
-    "hubble_deep_field.jpg",
-    "ihc.png",
-    "moon.png",
-    "motorcycle_left.png",
-    "page.png",
-    "retina.jpg",
+_SCIKIT_IMAGE = (
+    *("astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "coffee.png", "coins.png", "grass.png"),
+    *("gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png", "page.png", "retina.jpg"),
     "rocket.jpg",
-]
+)
 _SCIKIT_LEARN = ["china.jpg", "flower.jpg"]
-_PER_CLASS = 20  # pictures to learn from, and as many to recognise
+_SUPPORT, _QUERY = 40, 10  # pictures a class to learn from and to recognise
 
 
 @dataclass(frozen=True)
@@ -56,7 +43,7 @@ class Task:
 
 
 def from_folder(folder: Path, seed: int = 0) -> Task:
-    """Half the pictures of each class to learn from, the other half (at most 20) to recognise.
+    """Half the pictures of each class to learn from, the other half (at most 10) to recognise.
 
     Raises
     ------
@@ -78,7 +65,7 @@ def from_folder(folder: Path, seed: int = 0) -> Task:
             )
         order = [paths[i] for i in rng.permutation(len(paths))]
         half = len(order) // 2
-        support[label], query[label] = order[:half], order[half:][:_PER_CLASS]
+        support[label], query[label] = order[:half], order[half:][:_QUERY]
     return Task(folder.name, support, query)
 
 
@@ -113,8 +100,8 @@ def _photographs(seed: int) -> Task:
     for file in files:
         pixels, label = images.read(file), file.stem.split("_")[0]
         half = pixels.shape[1] // 2
-        support[label] = [_crop(pixels[:, :half], rng) for _ in range(_PER_CLASS)]
-        query[label] = [_crop(pixels[:, half:], rng) for _ in range(_PER_CLASS)]
+        support[label] = [_crop(pixels[:, :half], rng) for _ in range(_SUPPORT)]
+        query[label] = [_crop(pixels[:, half:], rng) for _ in range(_QUERY)]
     return Task("photographs", support, query)
 
 
@@ -135,9 +122,9 @@ def _digits(seed: int) -> Task:
     rng = np.random.default_rng(seed)
     support, query = {}, {}
     for digit in range(10):
-        rows = rng.permutation(np.flatnonzero(data.target == digit))[: 2 * _PER_CLASS]
+        rows = rng.permutation(np.flatnonzero(data.target == digit))[: _SUPPORT + _QUERY]
         drawn = [_enlarged(data.images[row]) for row in rows]
-        support[str(digit)], query[str(digit)] = drawn[:_PER_CLASS], drawn[_PER_CLASS:]
+        support[str(digit)], query[str(digit)] = drawn[:_SUPPORT], drawn[_SUPPORT:]
     return Task("digits", support, query)
 
 

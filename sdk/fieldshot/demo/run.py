@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldshot.backbone import Backbone
 from fieldshot.demo.pictures import Task, from_folder, from_packages
@@ -23,6 +25,7 @@ _SHOTS = (1, 5, 20)
 _EPISODES = 50
 _SHOWN = 48  # queries on the contact sheet
 
+Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 
@@ -82,18 +85,26 @@ def run(data: Path | None, backbone: Backbone, out: Path, *, progress: Progress 
     """
     tasks = from_packages() if data is None else [from_folder(data)]
     out.mkdir(parents=True, exist_ok=True)
-    plan = [(task, shots) for task in tasks for shots in _shots(task)]
+    steps = sum(len(_shots(task)) for task in tasks)
     rows: list[DemoRow] = []
     answered: list[Answered] = []
-    for done, (task, shots) in enumerate(plan):
-        if progress is not None:
-            progress(done, len(plan))
-        row, answers = _measure(task, shots, backbone)
-        rows.append(row)
-        if shots == _shots(task)[-1]:
-            answered += answers[:: max(1, len(answers) * len(tasks) // _SHOWN)]
+    for task in tasks:
+        Z, y = _embedded(backbone, task.support)
+        test = _embedded(backbone, task.query)
+        for shots in _shots(task):
+            if progress is not None:
+                progress(len(rows), steps)
+            accuracy, interval = _accuracy(Z, y, test, shots)
+            enrol_ms, answers = _enrolled(task, shots, backbone)
+            latency = float(np.median([answer.recognition.latency_ms for answer in answers]))
+            rows.append(
+                DemoRow(
+                    task.name, len(task.support), shots, accuracy, interval, enrol_ms, _refit_ms(Z, y, shots), latency
+                )
+            )
+        answered += answers[:: max(1, len(answers) * len(tasks) // _SHOWN)]
     if progress is not None:
-        progress(len(plan), len(plan))
+        progress(steps, steps)
     sheet = out / "sheet.png"
     draw(answered, sheet)
     return DemoResult(rows, sheet)
@@ -104,7 +115,30 @@ def _shots(task: Task) -> list[int]:
     return [shots for shots in _SHOTS if shots <= most]
 
 
-def _measure(task: Task, shots: int, backbone: Backbone) -> tuple[DemoRow, list[Answered]]:
+def _embedded(backbone: Backbone, pictures: dict[str, list[Any]]) -> tuple[Floats, NDArray[np.str_]]:
+    labels = np.repeat(list(pictures), [len(of) for of in pictures.values()])
+    return backbone.embed([picture for of in pictures.values() for picture in of]), labels
+
+
+def _accuracy(Z: Floats, y: NDArray[np.str_], test: tuple[Floats, NDArray[np.str_]], shots: int) -> tuple[float, float]:
+    ways = len(np.unique(y))
+    queries = min(int(np.sum(test[1] == label)) for label in np.unique(y))
+    (row,) = evaluate(Z, y, test=test, ways=ways, shots=[shots], queries=queries, episodes=_EPISODES)
+    return row.accuracy, row.interval
+
+
+def _refit_ms(Z: Floats, y: NDArray[np.str_], shots: int) -> float:
+    first = np.concatenate([np.flatnonzero(y == label)[:shots] for label in np.unique(y)])
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        FewShotHead().fit(Z[first], y[first])
+        times.append(time.perf_counter() - started)
+    return 1e3 * float(np.median(times))
+
+
+def _enrolled(task: Task, shots: int, backbone: Backbone) -> tuple[float, list[Answered]]:
+    """Milliseconds to enrol one picture, and what a recognizer then says of each query."""
     support = {label: pictures[:shots] for label, pictures in task.support.items()}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -113,27 +147,8 @@ def _measure(task: Task, shots: int, backbone: Backbone) -> tuple[DemoRow, list[
         started = time.perf_counter()
         results = recognizer.enroll_many(support)
         enrol_ms = 1e3 * (time.perf_counter() - started) / max(1, sum(result.added for result in results))
-        answered = [
+        return enrol_ms, [
             Answered(picture, label, recognizer.recognize(picture))
             for label, pictures in task.query.items()
             for picture in pictures
         ]
-    Z, y = _embedded(backbone, task.support)
-    test = _embedded(backbone, task.query)
-    queries = min(len(pictures) for pictures in task.query.values())
-    (row,) = evaluate(Z, y, test=test, ways=len(task.support), shots=[shots], queries=queries, episodes=_EPISODES)
-    first = np.concatenate([np.flatnonzero(y == label)[:shots] for label in task.support])
-    head = FewShotHead()
-    started = time.perf_counter()
-    head.fit(Z[first], y[first])
-    refit_ms = 1e3 * (time.perf_counter() - started)
-    latency = float(np.median([a.recognition.latency_ms for a in answered]))
-    return (
-        DemoRow(task.name, len(task.support), shots, row.accuracy, row.interval, enrol_ms, refit_ms, latency),
-        answered,
-    )
-
-
-def _embedded(backbone: Backbone, pictures: dict[str, list[object]]) -> tuple[np.ndarray, np.ndarray]:
-    labels = np.repeat(list(pictures), [len(of) for of in pictures.values()])
-    return backbone.embed([picture for of in pictures.values() for picture in of]), labels

@@ -15,8 +15,8 @@ __all__ = ["OpenSet", "cosine", "open_set", "softmax", "temperature"]
 
 # Below so many held-out samples no threshold is promised: one in twenty could not even be seen.
 _LEAST_HELD_OUT = 20
-# Share of pictures of known classes that may be called unknown when the user states no rate.
-_FALSE_REJECT_RATE = 0.05
+# Error rates of the threshold when the user states none.
+_FALSE_REJECT_RATE = _FALSE_ACCEPT_RATE = 0.05
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ def open_set(
 
     A sample held out of its class's mean stands for a thing of a known class; compared with the other
     classes only, for one of no known class. Stated, `false_accept_rate` fixes the threshold by the second;
-    left out, at most 5 % of the first are refused. Samples alone in their class are not counted.
+    left out, at most 5 % of the first are refused, and no more than it takes to refuse 95 % of the second
+    (pictures out of one burst are so alike that 5 % of them would be too tight). Samples alone in their class are not counted.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def open_set(
     cosines[rows, index] = -np.inf
     unknown = cosines.max(axis=1)
     if false_accept_rate is None:
-        threshold = float(np.quantile(known, _FALSE_REJECT_RATE))
+        threshold = float(min(np.quantile(known, _FALSE_REJECT_RATE), np.quantile(unknown, 1.0 - _FALSE_ACCEPT_RATE)))
     else:
         threshold = float(np.quantile(unknown, 1.0 - false_accept_rate))
     return OpenSet(threshold, float(np.mean(unknown >= threshold)), float(np.mean(known < threshold)), len(index))

@@ -61,7 +61,7 @@ class FewShotHead(Estimator):
         How many degrees of freedom the round covariance weighs against the measured one.
     false_accept_rate : float, optional
         Share of things of no known class that may be taken for one, in (0, 1). Left out, the threshold for
-        "unknown" is set so that 5 % of the known would be refused.
+        "unknown" refuses at most 5 % of the known, and no more than refusing 95 % of the unknown takes.
 
     Attributes
     ----------

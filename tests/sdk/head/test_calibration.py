@@ -65,14 +65,17 @@ def brute_force(U, index):
     return np.array(known), np.array(unknown)
 
 
+@pytest.mark.parametrize("spread", [0.2, 0.7, 2.0])
 @pytest.mark.parametrize("rate", [None, 0.1, 0.02])
-def test_open_set_is_what_holding_samples_out_gives(rate):
-    U, index = embeddings(0)
+def test_open_set_is_what_holding_samples_out_gives(rate, spread):
+    U, index = embeddings(0, spread=spread)
     counts = np.bincount(index).astype(float)
     prototypes = np.stack([U[index == k].mean(axis=0, dtype=np.float64) for k in range(5)])
     result = open_set(U, index, counts, prototypes, rate)
     known, unknown = brute_force(U, index)
-    expected = np.quantile(known, 0.05) if rate is None else np.quantile(unknown, 1 - rate)
+    expected = np.quantile(unknown, 1 - (rate or 0.05))
+    if rate is None:
+        expected = min(np.quantile(known, 0.05), expected)
     assert result.threshold == pytest.approx(expected, abs=1e-5)
     assert result.false_accept_rate == pytest.approx(np.mean(unknown >= expected), abs=0.006)
     assert result.false_reject_rate == pytest.approx(np.mean(known < expected), abs=0.006)
