@@ -88,7 +88,8 @@ def open_set(
     A sample held out of its class's mean stands for a thing of a known class; compared with the other
     classes only, for one of no known class. Stated, `false_accept_rate` fixes the threshold by the second;
     left out, at most 5 % of the first are refused, and no more than it takes to refuse 95 % of the second
-    (pictures out of one burst are so alike that 5 % of them would be too tight). Samples alone in their class are not counted.
+    (pictures out of one burst are so alike that 5 % of them would be too tight). Samples alone in their
+    class are not counted.
 
     Parameters
     ----------
