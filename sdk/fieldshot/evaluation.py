@@ -89,7 +89,13 @@ def evaluate(
         _check(classes, members, max(shots) + queries, "pictures to learn from and to recognise")
     else:
         queried = np.asarray(test[0], dtype=np.float32)
-        truth = np.searchsorted(classes, np.asarray(test[1]))
+        named = np.asarray(test[1])
+        if not np.array_equal(np.unique(named), classes):
+            raise OptionError(
+                f"the test set must have the same classes (got {len(np.unique(named))} beside {len(classes)})",
+                hint="leave out classes that are in one of the two only",
+            )
+        truth = np.searchsorted(classes, named)
         asked = _members(truth, len(classes))
         _check(classes, members, max(shots), "pictures to learn from")
         _check(classes, asked, queries, "pictures to recognise")
