@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from fieldshot.backbone import Backbone, Bundle
 from fieldshot.errors import ExportError
 from fieldshot.images import Preprocessing
-from fieldshot_export import float16
+from fieldshot_export import emulation, float16
 from fieldshot_export.parity import TOLERANCES, Parity, check_embeddings, compare, statistics
 from fieldshot_export.pictures import PictureSet
 from fieldshot_export.report import Report, Stages
@@ -131,14 +131,14 @@ def _add_float16(
 ) -> str | None:
     """Add the float16 network where it is right; say why where it is not."""
     try:
-        data = float16.convert(source.model).SerializeToString()
-        embeddings = _run(data, fed)
+        half = float16.convert(source.model, fed)
+        embeddings = _run(emulation.spell_out(half).SerializeToString(), fed)
     except Exception as error:  # the bundle is whole without it
         return f"it cannot be converted ({first_line(error)})"
     parity["float16"] = compare(expected, embeddings)
     if not parity["float16"].within("float16"):
         return f"it must agree with the source to {TOLERANCES['float16']} (got {parity['float16']})"
-    networks["float16"] = data
+    networks["float16"] = half.SerializeToString()
     return None
 
 

@@ -7,12 +7,13 @@ here is decided what stays in float32, and what its casts would round on the way
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper, shape_inference
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
 from fieldshot_export import graph
-from fieldshot_export.source import OUTPUT
+from fieldshot_export.source import INPUT, OUTPUT, Floats, open_session
 
 _NORMALISATIONS = {
     "BatchNormalization",
@@ -55,18 +56,24 @@ KEPT = _NORMALISATIONS | _POOLING | _PARTS | (set(DEFAULT_OP_BLOCK_LIST) - _EXAC
 """Operations that stay in float32."""
 
 
-def convert(model: ModelProto) -> ModelProto:
+LARGEST = 8192.0
+"""Larger values stay in float32: an eighth of float16's range, for pictures more extreme than those tried."""
+
+
+def convert(model: ModelProto, pictures: Floats) -> ModelProto:
     """Convert a network to float16 weights and arithmetic.
 
     Parameters
     ----------
     model : onnx.ModelProto
         Float32 network; left as it is.
+    pictures : ndarray of shape (n, 3, H, W), dtype float32
+        Inputs to run it on: what takes or gives values above `LARGEST` for one of them stays in float32 too.
 
     Returns
     -------
     onnx.ModelProto
-        Network of the same float32 input and output. Weights beyond the range of float16 are clamped to it.
+        Network of the same float32 input and output.
 
     Raises
     ------
@@ -80,6 +87,8 @@ def convert(model: ModelProto) -> ModelProto:
     for index, node in enumerate(copy.graph.node):
         node.name = f"{index}_{node.op_type}"  # the converter goes by names, which may be absent or twice
     kept = _written_out_norms(copy.graph.node)
+    large = {name for name, peak in _peaks(model, pictures).items() if peak > LARGEST}
+    kept |= {n.name: n for n in copy.graph.node if large.intersection([*n.input, *n.output])}
     kept |= _layout_after(copy.graph.node, kept)
     half = convert_float_to_float16(
         copy,
@@ -92,6 +101,20 @@ def convert(model: ModelProto) -> ModelProto:
     half.graph.ClearField("value_info")
     onnx.checker.check_model(half, full_check=True)
     return shape_inference.infer_shapes(half, check_type=True, strict_mode=True)
+
+
+def _peaks(model: ModelProto, pictures: Floats) -> dict[str, float]:
+    """Measure the largest absolute value of each float32 tensor, weights included."""
+    peaks = {t.name: float(np.abs(numpy_helper.to_array(t)).max(initial=0.0)) for t in model.graph.initializer}
+    bare = shape_inference.infer_shapes(model)
+    made = [value for value in bare.graph.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT]
+    bare.graph.output.extend(made)
+    session = open_session(bare, optimise=False)
+    for picture in pictures:  # one by one: all that a network makes on the way is a lot
+        values = session.run([value.name for value in made], {INPUT: picture[None]})
+        for value, array in zip(made, values, strict=True):
+            peaks[value.name] = max(peaks.get(value.name, 0.0), float(np.abs(array).max(initial=0.0)))
+    return peaks
 
 
 def _written_out_norms(nodes: list[NodeProto]) -> dict[str, NodeProto]:

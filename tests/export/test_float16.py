@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, shape_inference
 
-from fieldshot_export import batch, float16
+from fieldshot_export import batch, emulation, float16
 from fieldshot_export.parity import compare
 from fieldshot_export.source import open_session
 from networks import CONVOLUTIONS, network, node_types, run, weights
 
-SIZE = (32, 32)
+PICTURES = batch.noise(3, (32, 32))
 
 
 def embed(model: onnx.ModelProto, pictures: np.ndarray) -> np.ndarray:
@@ -22,7 +22,7 @@ def embed(model: onnx.ModelProto, pictures: np.ndarray) -> np.ndarray:
 def test_arithmetic_in_float16_norms_and_pooling_in_float32() -> None:
     model = network(CONVOLUTIONS.replace("Relu (map)", "Softmax <axis = 1> (map)"))
     before = model.SerializeToString()
-    half = float16.convert(model)
+    half = float16.convert(model, PICTURES)
     assert model.SerializeToString() == before
     kinds = node_types(half)
     assert kinds["Conv"] == kinds["Relu"] == {TensorProto.FLOAT16}
@@ -31,13 +31,13 @@ def test_arithmetic_in_float16_norms_and_pooling_in_float32() -> None:
     for value in (half.graph.input[0], half.graph.output[0]):
         assert value.type.tensor_type.elem_type == TensorProto.FLOAT
     assert {t.data_type for t in half.graph.initializer if t.name.startswith(("w", "b"))} == {TensorProto.FLOAT16}
-    parity = compare(embed(model, batch.noise(3, SIZE)), embed(half, batch.noise(3, SIZE)))
+    parity = compare(embed(model, PICTURES), embed(emulation.spell_out(half), PICTURES))
     assert parity.cosine > 0.99999
     assert 0 < parity.max_abs < 1e-2
 
 
 def test_no_value_is_rounded_between_two_nodes_in_float32() -> None:
-    half = float16.convert(network(CONVOLUTIONS.replace("Relu (map)", "Softmax <axis = 1> (map)")))
+    half = float16.convert(network(CONVOLUTIONS.replace("Relu (map)", "Softmax <axis = 1> (map)")), PICTURES)
     makers = {name: node for node in half.graph.node for name in node.output}
     for node in half.graph.node:
         if node.op_type == "Cast" and node.input[0] in makers:
@@ -46,8 +46,44 @@ def test_no_value_is_rounded_between_two_nodes_in_float32() -> None:
 
 
 def test_half_the_size() -> None:
-    model = network(constants={**weights(), "w2": np.zeros((16, 8, 3, 3)).repeat(20, 0)[:16]})
-    assert float16.convert(network()).ByteSize() < 0.8 * model.ByteSize()
+    assert float16.convert(network(), PICTURES).ByteSize() < 0.8 * network().ByteSize()
+
+
+def loud(gain: float) -> onnx.ModelProto:
+    """A network whose values between two layers are `gain` times as large as needed, but for that the same."""
+    body = CONVOLUTIONS.replace("(relu, w2, b2)", "(softer, w2, b2)").replace(
+        "map =", "louder = Mul (relu, up) softer = Mul (louder, down) map ="
+    )
+    constants = {**weights(), "up": np.array(gain), "down": np.array(1 / gain)}
+    return shape_inference.infer_shapes(network(body, constants=constants))
+
+
+def test_values_beyond_the_range_stay_in_float32() -> None:
+    quiet, large = float16.convert(loud(2.0), PICTURES), float16.convert(loud(6e4), PICTURES)
+    assert node_types(quiet)["Mul"] == {TensorProto.FLOAT16}
+    assert node_types(large)["Mul"] == {TensorProto.FLOAT}
+    assert node_types(large)["Conv"] == {TensorProto.FLOAT16}
+    expected = run(network(), {"input": PICTURES}, "embedding")
+    for half in (quiet, large):
+        assert compare(expected, embed(emulation.spell_out(half), PICTURES)).within("float16")
+
+
+def test_the_emulation_rounds_and_overflows_as_float16_does() -> None:
+    """ONNX Runtime alone computes in float32 throughout and shows neither."""
+    body = CONVOLUTIONS.replace("Relu (map)", "Mul (map, gain)").replace("(input, w1, b1)", "(small, w1, b1)")
+    body = "half = Cast <to = 10> (input) small = Identity (half)" + body.replace(
+        "pooled = GlobalAveragePool (active)", "wide = Cast <to = 1> (active) pooled = GlobalAveragePool (wide)"
+    )
+    for gain, finite in ((1.0, True), (60000.0, False)):
+        constants = {name: value.astype(np.float16) for name, value in weights().items()}
+        model = network(body, constants={**constants, "gain": np.array(gain, np.float16)})
+        with np.errstate(over="ignore", invalid="ignore"):
+            expected = run(model, {"input": PICTURES}, "embedding")
+        got = embed(emulation.spell_out(model), PICTURES)
+        assert np.isfinite(expected).all() == np.isfinite(got).all() == finite
+        assert np.isfinite(embed(model, PICTURES)).all()
+        if finite:
+            np.testing.assert_allclose(got, expected, atol=2e-3)
 
 
 NORM = """
@@ -69,13 +105,13 @@ NORM = """
 def test_a_norm_that_is_written_out_stays_in_float32(square: str, by: str) -> None:
     constants = {**weights(), "thousand": np.array(1000.0), "two": np.array(2.0), "epsilon": np.array(1e-6)}
     model = network(NORM.format(square=square, by=by), outputs="float[N, 8] embedding", constants=constants)
-    half = float16.convert(model)
+    half = float16.convert(model, PICTURES / 1000)  # so weak that no value tells what is to come
     kinds = node_types(half)
     for kept in ("ReduceMean", "Sub", square, "Add", "Sqrt", "Div"):
         assert TensorProto.FLOAT16 not in kinds[kept] or (kept, square) == ("Mul", "Mul")
-    pictures = batch.noise(3, SIZE)  # a thousand times that, squared, is far beyond float16
+    pictures = PICTURES  # a thousand times that, squared, is far beyond float16
     expected = run(model, {"input": pictures}, "embedding")
-    parity = compare(expected, embed(half, pictures))
+    parity = compare(expected, embed(emulation.spell_out(half), pictures))
     assert parity.cosine > 0.9999
     assert parity.max_abs < 1e-2
 
@@ -95,7 +131,7 @@ def test_the_residual_stream_beside_a_norm_may_be_float16() -> None:
         embedding = Flatten (pooled)
     """
     constants = {**weights(), "one": np.eye(8).reshape(8, 8, 1, 1)}
-    half = float16.convert(network(body, outputs="float[N, 8] embedding", constants=constants))
+    half = float16.convert(network(body, outputs="float[N, 8] embedding", constants=constants), PICTURES)
     assert node_types(half)["Add"] == {TensorProto.FLOAT16}
     assert node_types(half)["Div"] == {TensorProto.FLOAT}
 
@@ -105,4 +141,4 @@ def test_control_flow_is_not_converted() -> None:
                "else_branch = no () => (float[N, 8, 16, 16] z) { z = Identity (conv) }"  # fmt: skip
     body = CONVOLUTIONS.replace("relu = Relu (normed)", f"relu = If (flag) <{branches}>")
     with pytest.raises(ValueError, match="If, Loop or Scan"):
-        float16.convert(network(body, constants={**weights(), "flag": np.array(True)}))
+        float16.convert(network(body, constants={**weights(), "flag": np.array(True)}), PICTURES)
