@@ -122,7 +122,9 @@ class Gallery:
             db.execute("BEGIN")
             try:
                 version = _last_version(db)
-                (removed,) = db.execute(f"SELECT count(*) FROM ({_NET} < 0)", (since,)).fetchone()
+                removed = 0
+                if since:
+                    (removed,) = db.execute(f"SELECT count(*) FROM ({_NET} < 0)", (since,)).fetchone()
                 # From the start: in the order of the file, which no index has.
                 chosen = f"sample WHERE id IN ({_NET} > 0)" if since else "sample NOT INDEXED WHERE live = 1"
                 bound = (since,) if since else ()

@@ -235,8 +235,9 @@ def fill(path: Path) -> None:
 
 # --- read only, as a user who may not write
 
+# Everything is imported first: Python itself may lie where only root can read (pathlib needs urllib later).
 AS_NOBODY = """
-import os, sys
+import os, sys, urllib.parse
 from fieldshot.errors import GalleryError
 from fieldshot.gallery import Gallery
 if os.geteuid() == 0:
@@ -272,7 +273,6 @@ def test_a_read_only_gallery_reads_and_says_how_to_write(folder_mode: int, owner
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            cwd="/",
         ) as reader:
             assert reader.stdin is not None and reader.stdout is not None
             assert reader.stdout.readline() == "1 ['bolt']\n"
