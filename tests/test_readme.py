@@ -15,19 +15,22 @@ from fieldshot import cli, images
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-README = (ROOT / "README.md").read_text("utf-8")
 
 
-def blocks(text: str, *languages: str) -> list[str]:
+def readme() -> str:
+    return (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(*languages: str) -> list[str]:
     """Contents of the fenced blocks in any of the languages."""
-    fences = re.findall(r"^```(\w*)[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    fences = re.findall(r"^```(\w*)[^\n]*\n(.*?)^```$", readme(), re.MULTILINE | re.DOTALL)
     return [content for language, content in fences if language in languages]
 
 
 def commands() -> list[str]:
     """Command lines of the shell blocks, without their output."""
     lines = []
-    for content in blocks(README, "sh", "bash", "console"):
+    for content in blocks("sh", "bash", "console"):
         content = content.replace("\\\n", " ")
         shown = re.findall(r"^\$ (.*)$", content, re.MULTILINE)  # a block with prompts also shows output
         lines += [line.strip() for line in shown or content.splitlines()]
@@ -66,7 +69,7 @@ def make_what_is_named(source: str, folder: Path, bundle: Path) -> None:
 def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = ROOT / "sdk/fieldshot/backbone/default.fieldshot"
     monkeypatch.chdir(tmp_path)
-    sources = blocks(README, "python")
+    sources = blocks("python")
     assert sources
     namespace: dict[str, object] = {"__name__": "__main__"}
     for number, source in enumerate(sources, 1):
@@ -90,7 +93,7 @@ def test_make_targets_exist() -> None:
         name for rule in re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M) for name in rule.split()
     }
     named = {word for words in words_after("make") for word in words if "=" not in word}
-    named |= set(re.findall(r"`make ([\w-]+)`", README))
+    named |= set(re.findall(r"`make ([\w-]+)`", readme()))
     assert named
     assert named <= targets
 

@@ -202,6 +202,17 @@ def test_bench(shell: Shell, pictures: Path, tiny_bundle: Path, monkeypatch: pyt
     assert "median ms" in out
 
 
+def test_demo_on_a_folder_of_classes(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
+    out = shell("demo", "--data", pictures, "--backbone", tiny_bundle, "--out", "shown")
+    assert "accuracy" in out
+    assert f"contact sheet: {Path('shown', 'sheet.png')}" in out
+    with Image.open("shown/sheet.png") as sheet:
+        assert min(sheet.size) > 100
+    rows = shell.json("demo", "--data", pictures, "--backbone", tiny_bundle, "--out", "shown")["rows"]
+    assert [row["shots"] for row in rows] == [1]
+    assert rows[0]["accuracy"] > 0.5
+
+
 # What people get wrong. Each names the mend, and leaves what was enrolled as it was.
 
 
