@@ -136,6 +136,11 @@ def create(path: Path, meta: dict[str, str]) -> None:
             f"path of a new gallery must be free (got {path}-wal, the rest of an earlier gallery)",
             hint="move it back beside its gallery, or delete it",
         )
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise GalleryError(
+            f"folder of a new gallery must be writable (got {path.parent})",
+            hint="give your user write permission on it, or choose another folder",
+        )
     draft = path.parent / f".fieldshot-{os.urandom(6).hex()}.new"
     try:
         with translated(path), closing(sqlite3.connect(draft, isolation_level=None)) as db:

@@ -72,6 +72,13 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         Gallery.open(tmp_path / "no")
 
 
+def test_create_in_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(GalleryError, match=r"must be writable .*Hint: give"):
+        Gallery.create(tmp_path / "a", contract="c", dim=3)
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of fork, from Python 3.12 on
 def test_a_kill_during_create_leaves_a_good_gallery_or_none(tmp_path: Path) -> None:
     start = time.perf_counter()
