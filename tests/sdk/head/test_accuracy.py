@@ -1,0 +1,64 @@
+"""Accuracy on real pictures: at or above the plain nearest class mean in every cell, above it on average."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+from fieldshot.backbone import Backbone
+from fieldshot.evaluation import evaluate, mean_interval
+from fieldshot.head import FewShotHead
+from fieldshot.images import find_classes
+from fieldshot_export import export
+
+# 5-way accuracy of a nearest class mean on L2 features of MobileNetV2, in %, as the pictures' README states it.
+NEAREST_MEAN = {"signdigits": (57.8, 77.7), "trashnet": (43.2, 60.6), "pcb6": (50.1, 68.4)}
+
+
+@pytest.fixture(scope="module")
+def embedded(shared, tmp_path_factory):
+    """Embeddings and labels of 60 pictures a class of each data set, by MobileNetV2."""
+    bundle = tmp_path_factory.mktemp("accuracy") / "mobilenet_v2.fieldshot"
+    network = shared / "models" / "mobilenet_v2_1.0_224.onnx"
+    export(bundle, onnx=network, size=224, mean=[0.5] * 3, std=[0.5] * 3, float16=False)
+    backbone, sets = Backbone.load(bundle), {}
+    for name in NEAREST_MEAN:
+        classes = {k: v[:: max(1, len(v) // 60)][:60] for k, v in find_classes(shared / "data" / name).items()}
+        paths = [path for of in classes.values() for path in of]
+        sets[name] = backbone.embed(paths), np.repeat(list(classes), [len(of) for of in classes.values()])
+    return sets
+
+
+@pytest.mark.parametrize("name", NEAREST_MEAN)
+def test_five_way_accuracy_reaches_the_nearest_class_mean(embedded, name):
+    rows = evaluate(*embedded[name], ways=5, shots=[1, 5], queries=15, episodes=100)
+    for row, stated in zip(rows, NEAREST_MEAN[name], strict=True):
+        assert 100 * (row.accuracy + row.interval) >= stated
+
+
+def test_paired_with_others_it_is_level_or_better_at_every_number_of_shots(embedded):
+    """Same episodes for all; averaged over the data sets."""
+    for shots, episodes in ((1, 60), (5, 60), (20, 20)):
+        gains = {"nearest mean": [], "logistic regression": []}
+        for Z, y in embedded.values():
+            unit = Z / np.linalg.norm(Z, axis=1, keepdims=True)
+            classes = np.unique(y)
+            for episode in range(episodes):
+                rng = np.random.default_rng([shots, episode])
+                drawn = [rng.permutation(np.flatnonzero(y == k)) for k in rng.choice(classes, 5, replace=False)]
+                support = np.concatenate([rows[:shots] for rows in drawn])
+                query = np.concatenate([rows[shots : shots + 15] for rows in drawn])
+                ours = FewShotHead().fit(Z[support], y[support]).score(Z[query], y[query])
+                labels = np.unique(y[support])
+                means = [unit[support][y[support] == label].mean(axis=0) for label in labels]
+                nearest = KNeighborsClassifier(1).fit(means, labels)
+                gains["nearest mean"].append(ours - nearest.score(unit[query], y[query]))
+                logistic = LogisticRegression(C=10, max_iter=200).fit(unit[support], y[support])
+                gains["logistic regression"].append(ours - logistic.score(unit[query], y[query]))
+        for name, gain in gains.items():
+            mean, interval = mean_interval(gain)
+            assert mean + interval >= 0, f"{shots} shots: {100 * mean:.1f} points below the {name}"
+            if shots > 1:
+                assert mean > 0.01, f"{shots} shots: only {100 * mean:.1f} points above the {name}"
