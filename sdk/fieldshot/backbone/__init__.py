@@ -15,7 +15,7 @@ from fieldshot.backbone.batches import batches
 from fieldshot.backbone.bundle import Bundle
 from fieldshot.backbone.engine import Engine, create
 from fieldshot.errors import BundleError, OptionError, PictureError
-from fieldshot.images import Pixels, Preprocessing, as_items, read
+from fieldshot.images import Picture, Preprocessing, as_items, decode
 
 __all__ = ["Backbone", "Bundle", "as_items"]
 
@@ -158,12 +158,12 @@ class Backbone:
         OptionError
             If ``batch_size`` is not above 0.
         """
-        return self.embed_with(as_items(images), read, batch_size=batch_size, progress=progress)
+        return self.embed_with(as_items(images), decode, batch_size=batch_size, progress=progress)
 
     def embed_with(
         self,
         items: Iterable[Item],
-        read: Callable[[Item], Pixels],
+        read: Callable[[Item], Picture],
         *,
         batch_size: int = 32,
         progress: Progress | None = None,
@@ -175,7 +175,7 @@ class Backbone:
         items : iterable
             Anything that ``read`` takes.
         read : callable
-            ``read(item)`` returns uint8 RGB pixels of shape (H, W, 3); called in worker threads.
+            ``read(item)`` returns what ``fieldshot.images.read`` or ``decode`` does; called in worker threads.
         batch_size, progress
             As in ``embed``.
 
@@ -196,7 +196,7 @@ class Backbone:
         return np.concatenate(parts)
 
     def stream(
-        self, items: Iterable[Item], read: Callable[[Item], Pixels], *, batch_size: int = 32
+        self, items: Iterable[Item], read: Callable[[Item], Picture], *, batch_size: int = 32
     ) -> Generator[Floats, None, None]:
         """Turn items into embeddings as ``embed_with``, given out batch by batch.
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from fieldshot.images.files import SUFFIXES, find, find_classes
-from fieldshot.images.preprocessing import Preprocessing
-from fieldshot.images.reading import MAX_PIXELS, Pixels, as_items, encode, read
+from fieldshot.images.preprocessing import Picture, Preprocessing
+from fieldshot.images.reading import MAX_PIXELS, Pixels, as_items, decode, encode, read
 
 __all__ = [
     "MAX_PIXELS",
     "SUFFIXES",
+    "Picture",
     "Pixels",
     "Preprocessing",
     "as_items",
+    "decode",
     "encode",
     "find",
     "find_classes",

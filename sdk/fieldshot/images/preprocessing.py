@@ -19,7 +19,10 @@ from PIL import Image
 
 from fieldshot.errors import BundleError, PictureError
 
-__all__ = ["Preprocessing"]
+__all__ = ["Picture", "Preprocessing"]
+
+Picture = npt.NDArray[np.uint8] | Image.Image
+"""uint8 RGB pixels of shape (H, W, 3), or a PIL image of mode RGB."""
 
 _FILTERS: Final = {
     name: Image.Resampling[name.upper()] for name in ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -110,15 +113,13 @@ class Preprocessing:
         """Return the ``preprocessing`` of a manifest: what ``from_json`` reads."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
-    def apply(
-        self, pixels: npt.NDArray[np.uint8], out: npt.NDArray[np.float32] | None = None
-    ) -> npt.NDArray[np.float32]:
+    def apply(self, picture: Picture, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
         """Turn one picture into the input of the network.
 
         Parameters
         ----------
-        pixels : ndarray of shape (H, W, 3), dtype uint8
-            RGB, as ``fieldshot.images.read`` returns it.
+        picture : ndarray of shape (H, W, 3), dtype uint8, or PIL.Image.Image of mode RGB
+            As ``fieldshot.images.read`` or ``decode`` returns it.
         out : ndarray of shape (3, height, width), dtype float32, optional
             Where to write the result, for instance one row of a batch.
 
@@ -135,7 +136,7 @@ class Preprocessing:
         height, width = self.size
         if out is None:
             out = np.empty((3, height, width), np.float32)
-        seen = self._crop(pixels).transpose(2, 0, 1)
+        seen = self._crop(picture).transpose(2, 0, 1)
         if self.channels == "BGR":
             seen = seen[::-1]
         scale, shift = self._affine
@@ -151,24 +152,21 @@ class Preprocessing:
             return to_height, to_height * width // height
         return to_width * height // width, to_width
 
-    def _crop(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        height, width = self.resized(*pixels.shape[:2])
-        if (height, width) != pixels.shape[:2]:
-            if height * width > _MAX_RESIZED:
-                raise PictureError(
-                    f"picture must not be that long and narrow (got {pixels.shape[1]} x {pixels.shape[0]})",
-                    hint="cut out the part that matters",
-                )
-            image = Image.fromarray(pixels).resize((width, height), _FILTERS[self.interpolation])
-            pixels = np.asarray(self._box(image))
-        top, left = round((pixels.shape[0] - self.size[0]) / 2), round((pixels.shape[1] - self.size[1]) / 2)
-        return pixels[top : top + self.size[0], left : left + self.size[1]]
-
-    def _box(self, image: Image.Image) -> Image.Image:
-        if image.size == self.size[::-1]:
-            return image
-        left, top = round((image.width - self.size[1]) / 2), round((image.height - self.size[0]) / 2)
-        return image.crop((left, top, left + self.size[1], top + self.size[0]))
+    def _crop(self, picture: Picture) -> npt.NDArray[np.uint8]:
+        height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
+        to_height, to_width = self.resized(height, width)
+        top, left = round((to_height - self.size[0]) / 2), round((to_width - self.size[1]) / 2)
+        bottom, right = top + self.size[0], left + self.size[1]
+        if isinstance(picture, np.ndarray) and (to_height, to_width) == (height, width):
+            return picture[top:bottom, left:right]
+        if to_height * to_width > _MAX_RESIZED:
+            raise PictureError(
+                f"picture must not be that long and narrow (got {width} x {height})",
+                hint="cut out the part that matters",
+            )
+        image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+        image = image.resize((to_width, to_height), _FILTERS[self.interpolation])
+        return np.asarray(image.crop((left, top, right, bottom)))
 
     @cached_property
     def _affine(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

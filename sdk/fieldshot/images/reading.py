@@ -18,8 +18,9 @@ from PIL import Image, UnidentifiedImageError
 
 from fieldshot.errors import MissingFileError, PictureError
 from fieldshot.images.files import FORMATS, reason
+from fieldshot.images.preprocessing import Picture
 
-__all__ = ["MAX_PIXELS", "Pixels", "as_items", "encode", "read"]
+__all__ = ["MAX_PIXELS", "Pixels", "as_items", "decode", "encode", "read"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -61,10 +62,15 @@ def read(image: object) -> Pixels:
     MissingFileError
         If there is no such file.
     """
+    return np.ascontiguousarray(decode(image))
+
+
+def decode(image: object) -> Picture:
+    """Read a picture like ``read``, but leave what Pillow decoded in Pillow's hands: an RGB image, not copied."""
     if isinstance(image, np.ndarray):
         return _check_array(image)
     if isinstance(image, Image.Image):
-        return _pixels(image, f"image {getattr(image, 'filename', '') or 'from PIL'}", shared=True)
+        return _upright_rgb(image, f"image {getattr(image, 'filename', '') or 'from PIL'}", shared=True)
     if isinstance(image, (str, os.PathLike)):
         return _read_file(os.fspath(image))
     hint = "pass a path, a PIL image or a uint8 array of shape (height, width, 3)"
@@ -104,7 +110,7 @@ def encode(pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def _read_file(path: str | bytes) -> Pixels:
+def _read_file(path: str | bytes) -> Image.Image:
     name = os.fsdecode(path)
     try:
         # A folder, a pipe or a device must not be opened: reading them may block for ever.
@@ -116,7 +122,7 @@ def _read_file(path: str | bytes) -> Pixels:
         if status.st_size == 0:
             raise PictureError(f"picture {name} must hold data (got an empty file)", hint="take or copy it again")
         with Image.open(name, formats=tuple(FORMATS)) as image:
-            return _pixels(image, f"picture {name}")
+            return _upright_rgb(image, f"picture {name}")
     except PictureError:
         raise
     except FileNotFoundError as error:
@@ -132,8 +138,8 @@ def _read_file(path: str | bytes) -> Pixels:
         raise PictureError(f"picture {name} must be readable (got: {reason(error)})", hint="check the file") from error
 
 
-def _pixels(image: Image.Image, name: str, *, shared: bool = False) -> Pixels:
-    """Decode an opened image to uint8 RGB, after its header was checked."""
+def _upright_rgb(image: Image.Image, name: str, *, shared: bool = False) -> Image.Image:
+    """Decode an opened image, after its header was checked."""
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(name, f"{image.width} x {image.height}")
     if image.width == 0 or image.height == 0:
@@ -155,7 +161,7 @@ def _pixels(image: Image.Image, name: str, *, shared: bool = False) -> Pixels:
         ) from error
     turn = _UPRIGHT.get(_orientation(image))
     rgb = _to_rgb(image, name)
-    return np.ascontiguousarray(rgb if turn is None else rgb.transpose(turn))
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -208,7 +214,7 @@ def _check_array(array: npt.NDArray[Any]) -> Pixels:
             raise PictureError(f"array must have pixels (got shape {array.shape})", hint="pass another picture")
         if array.shape[0] * array.shape[1] > MAX_PIXELS:
             raise _too_large("array", f"{array.shape[1]} x {array.shape[0]}")
-        return np.ascontiguousarray(array)
+        return array
     steps = []
     if array.ndim == 2:
         steps.append("repeat grey with np.stack([a] * 3, axis=-1)")

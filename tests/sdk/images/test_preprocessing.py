@@ -81,6 +81,12 @@ def test_channels_may_be_turned() -> None:
     np.testing.assert_array_equal(bgr, rgb[::-1])
 
 
+def test_an_image_gives_the_same_as_its_pixels() -> None:
+    for height, width in ((20, 30), (8, 8)):
+        pixels, spec = noise(height, width), Preprocessing(size=(8, 8), crop=0.8, mean=(0.5, 0.5, 0.5))
+        np.testing.assert_array_equal(spec.apply(Image.fromarray(pixels)), spec.apply(pixels))
+
+
 def test_out_is_filled_and_returned() -> None:
     spec, pixels = Preprocessing(size=(8, 8), mean=(0.5, 0.5, 0.5)), noise(20, 30)
     batch = np.full((2, 3, 8, 8), np.nan, np.float32)
