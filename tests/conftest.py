@@ -9,16 +9,13 @@ from pathlib import Path
 import pytest
 
 from bundles import write_tiny_bundle
+from real import real_data
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real pictures and networks (data/, models/); the test is skipped where there is none."""
-    beside = Path(__file__).resolve().parents[2] / "shared"
-    folder = Path(os.environ.get("FIELDSHOT_DATA", beside))
-    if not (folder / "data").is_dir() or not (folder / "models").is_dir():
-        pytest.skip(f"real pictures and networks must lie in {folder} (FIELDSHOT_DATA names another folder)")
-    return folder
+    return real_data()
 
 
 @pytest.fixture(scope="session")

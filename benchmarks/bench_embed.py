@@ -1,0 +1,138 @@
+"""What `embed` costs over its bare parts: Pillow's decoding and `InferenceSession.run`, timed in turn in one process.
+
+Resizing, normalising, batching and threads are not in the bare time: all of them count as overhead of `embed`, which
+wins them back by preparing pictures while the network runs. A lone picture leaves nothing to overlap, so it is held
+against Pillow's resize too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+from bundles import write_bundle
+from fieldshot import Backbone
+from fieldshot.images import Preprocessing, find, find_classes
+
+NETWORKS = {"mobilenet_v2_1.0_224": (224, 1280), "mobilenet_v1_0.5_160": (160, 512)}
+
+
+class Bare:
+    """ONNX Runtime with the options of the backbone's own session, Pillow, and nothing else."""
+
+    def __init__(self, backbone: Backbone, network: bytes) -> None:
+        options = onnxruntime.SessionOptions()
+        # As in fieldshot: a session that spins on after its run would steal the time of whatever is timed next.
+        options.add_session_config_entry("session.intra_op.spin_duration_us", "20")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self.session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        self.spec = backbone.preprocessing
+        self.ready = np.random.default_rng(0).normal(size=(32, 3, *self.spec.size)).astype(np.float32)
+
+    def embed(self, paths: list[Path], batch_size: int) -> None:
+        """Decode each picture, and run the network on tensors that were ready before."""
+        for start in range(0, len(paths), batch_size):
+            batch = paths[start : start + batch_size]
+            for path in batch:
+                with Image.open(path) as image:
+                    image.convert("RGB")
+            self.session.run(["embedding"], {"input": self.ready[: len(batch)]})
+
+    def embed_resized(self, path: Path) -> np.ndarray:
+        """Decode, resize and normalise one picture in the plainest NumPy, and run the network on it."""
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+        (height, width), (rows, columns) = self.spec.size, self.spec.resized(rgb.height, rgb.width)
+        top, left = (rows - height) // 2, (columns - width) // 2
+        rgb = rgb.resize((columns, rows), Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))
+        inputs = (np.asarray(rgb).transpose(2, 0, 1)[None] / np.float32(127.5) - np.float32(1)).astype(np.float32)
+        return self.session.run(["embedding"], {"input": inputs})[0]
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def pair(
+    request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Backbone, Bare]:
+    name, (side, dim) = request.param, NETWORKS[request.param]
+    network = (shared / f"models/{name}.onnx").read_bytes()
+    spec = Preprocessing(size=(side, side), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    path = tmp_path_factory.mktemp("bundle") / f"{name}.fieldshot"
+    backbone = Backbone.load(write_bundle(path, network, name=name, dim=dim, preprocessing=spec))
+    return backbone, Bare(backbone, network)
+
+
+def in_turn(seconds: float, **sides: Callable[[], object]) -> dict[str, float]:
+    """Median milliseconds of each side; the sides take turns, so that a slow moment of the machine hits them all."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    end = perf_counter() + seconds
+    while perf_counter() < end or min(map(len, times.values())) < 5:
+        for name, side in sides.items():
+            start = perf_counter()
+            side()
+            times[name].append(1e3 * (perf_counter() - start))
+    return {name: median(values[1:]) for name, values in times.items()}
+
+
+def pictures_of(shared: Path, data: str, count: int) -> list[Path]:
+    return [path for paths in find_classes(shared / "data" / data).values() for path in paths][:: 599 // count][:count]
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+@pytest.mark.parametrize("data", ["trashnet", "signdigits"])
+@pytest.mark.parametrize("pair", ["mobilenet_v2_1.0_224"], indirect=True)
+def bench_embed(benchmark: Any, pair: tuple[Backbone, Bare], shared: Path, data: str, batch_size: int) -> None:
+    """`embed` of 24 pictures costs less than 10 % over decoding them and running the network."""
+    backbone, bare = pair
+    paths = pictures_of(shared, data, 24)
+    times = in_turn(
+        8,
+        bare=lambda: bare.embed(paths, batch_size),
+        embed=lambda: backbone.embed(paths, batch_size=batch_size),
+    )
+    overhead = times["embed"] / times["bare"] - 1
+    benchmark.extra_info.update(times, overhead=overhead)
+    got = benchmark.pedantic(backbone.embed, (paths,), {"batch_size": batch_size}, rounds=5)
+    np.testing.assert_allclose(got[:1], bare.embed_resized(paths[0]), rtol=1e-3, atol=1e-3)
+    assert overhead < 0.10, f"{overhead:.1%} over bare {times['bare']:.1f} ms"
+
+
+@pytest.mark.parametrize("data", ["trashnet", "signdigits"])
+@pytest.mark.parametrize("pair", ["mobilenet_v2_1.0_224"], indirect=True)
+def bench_embed_one(benchmark: Any, pair: tuple[Backbone, Bare], shared: Path, data: str) -> None:
+    """`embed` of a lone picture costs less than 10 % over decoding, Pillow's resize and the network."""
+    backbone, bare = pair
+    (path,) = pictures_of(shared, data, 1)
+    times = in_turn(
+        5,
+        bare=lambda: bare.embed([path], 1),
+        resized=lambda: bare.embed_resized(path),
+        embed=lambda: backbone.embed(path),
+    )
+    overhead = times["embed"] / times["resized"] - 1
+    benchmark.extra_info.update(times, overhead=overhead, overhead_with_resize=times["embed"] / times["bare"] - 1)
+    got = benchmark.pedantic(backbone.embed, (path,), rounds=20)
+    np.testing.assert_allclose(got, bare.embed_resized(path), rtol=1e-3, atol=1e-3)
+    assert overhead < 0.10, f"{overhead:.1%} over bare {times['resized']:.1f} ms"
+
+
+@pytest.mark.parametrize("pair", ["mobilenet_v1_0.5_160"], indirect=True)
+def bench_embed_enrolment(benchmark: Any, pair: tuple[Backbone, Bare], shared: Path) -> None:
+    """`embed` of an enrolment, 10 classes x 20 pictures, costs at most 5 % over decoding and the network."""
+    backbone, bare = pair
+    classes = find_classes(shared / "data/signdigits")
+    paths = [path for label in classes for path in find(shared / "data/signdigits" / label)[:20]]
+    assert len(paths) == 200
+    times = in_turn(10, bare=lambda: bare.embed(paths, 32), embed=lambda: backbone.embed(paths))
+    overhead = times["embed"] / times["bare"] - 1
+    benchmark.extra_info.update(times, overhead=overhead)
+    got = benchmark.pedantic(backbone.embed, (paths,), rounds=3)
+    np.testing.assert_allclose(got[:1], bare.embed_resized(paths[0]), rtol=1e-3, atol=1e-3)
+    assert overhead < 0.05, f"{overhead:.1%} over bare {times['bare']:.1f} ms"
