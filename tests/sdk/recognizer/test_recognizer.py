@@ -244,6 +244,19 @@ def test_an_unreadable_array_is_named(recognizer: Recognizer) -> None:
     assert recognizer.enroll("green", ["no such file.png"], skip_unreadable=True).added == 0
 
 
+def test_an_unreadable_picture_is_told_before_all_others_are_read(recognizer: Recognizer) -> None:
+    taken: list[int] = []
+
+    def images() -> Iterator[object]:
+        for number in range(400):
+            taken.append(number)
+            yield "no such file.png" if number == 3 else picture("red", number)
+
+    with pytest.raises(MissingFileError, match=r"no such file\.png"):
+        recognizer.enroll("red", images())
+    assert len(taken) < 200
+
+
 def test_an_error_in_the_gallery_stops_the_classes_after_it(recognizer: Recognizer) -> None:
     recognizer.enroll("red", [picture("red", 0)])
     with pytest.raises(LabelError, match="one label"):
