@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 from fieldshot.errors import ExportError
 from fieldshot_export import graph
@@ -19,7 +20,7 @@ def noise(n: int, size: tuple[int, int]) -> Floats:
 
 
 def make_dynamic(model: ModelProto, size: tuple[int, int], *, hint: str) -> tuple[ModelProto, str | None]:
-    """Give the input a batch of any size N, also where a Reshape has the number of pictures baked in.
+    """Give the input a batch of any size N, also where the number of pictures is baked into nodes.
 
     Parameters
     ----------
@@ -49,8 +50,8 @@ def make_dynamic(model: ModelProto, size: tuple[int, int], *, hint: str) -> tupl
     note = None
     fault = _fault(model, size)
     if fault is not None:
-        count = _free_reshapes(model)
-        note = f"the batch baked into {count} Reshape nodes was freed"
+        count = _free(model)
+        note = f"the batch was freed in {count} places"
         fault = _fault(model, size) if count else fault
     if fault is not None:
         raise ExportError(
@@ -80,25 +81,50 @@ def _fault(model: ModelProto, size: tuple[int, int]) -> str | None:
     return None  # NaN is not a matter of the batch: the exporter refuses it
 
 
-def _free_reshapes(model: ModelProto) -> int:
-    """Free the leading 1 of the constant target shapes of Reshape nodes that the picture flows through.
+def _free(model: ModelProto) -> int:
+    """Free the nodes that have the number of pictures baked in where a picture flows through them.
 
-    With one other size unknown the leading one is copied from the input (0), else it is what remains (-1). Both may
-    be wrong, for a 1 that never was the batch: the caller compares results.
+    A Reshape to a constant shape with a leading 1 gets 0 there, a copy of the input's size, where another size is
+    unknown, else -1, what remains. What a Concat puts beside the picture, such as a class token, is repeated for
+    each. Either may be wrong, for a 1 that never was the batch: the caller compares results.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    flowing, count = {INPUT}, 0
+    ranks = {v.name: len(graph.shape_of(v) or ()) for v in shape_inference.infer_shapes(model).graph.value_info}
+    ranks |= {name: len(tensor.dims) for name, tensor in weights.items()}
+    flowing, nodes, count = {INPUT}, [], 0
     for node in model.graph.node:
+        nodes.append(node)
         if not flowing.intersection(graph.reads(node)):
             continue
         flowing.update(node.output)
-        if node.op_type != "Reshape" or node.input[0] not in flowing or node.input[1] not in weights:
-            continue
-        shape = numpy_helper.to_array(weights[node.input[1]]).copy()
-        if shape.ndim == 1 and len(shape) and shape[0] == 1:
-            shape[0] = 0 if -1 in shape[1:] else -1
-            name = f"{node.input[1]}_free_{count}"
-            model.graph.initializer.append(numpy_helper.from_array(shape, name))
-            node.input[1] = name
-            count += 1
+        if node.op_type == "Reshape" and node.input[0] in flowing and node.input[1] in weights:
+            shape = numpy_helper.to_array(weights[node.input[1]]).copy()
+            if shape.ndim == 1 and len(shape) and shape[0] == 1:
+                shape[0] = 0 if -1 in shape[1:] else -1
+                node.input[1] = _constant(model, shape, f"{node.output[0]}_shape")
+                count += 1
+        elif node.op_type == "Concat" and node.attribute[0].i != 0:
+            for i, name in enumerate(node.input):
+                if name not in flowing and ranks.get(name, 0) > 1:
+                    nodes[-1:-1] = _repeat(model, name, ranks[name], f"{node.output[0]}_{i}")
+                    node.input[i] = f"{node.output[0]}_{i}"
+                    count += 1
+    graph.replace(model.graph.node, nodes)
     return count
+
+
+def _repeat(model: ModelProto, name: str, rank: int, out: str) -> list[NodeProto]:
+    """Make the nodes that repeat a tensor of leading size 1 once for each picture."""
+    zero = _constant(model, np.zeros(1, np.int64), f"{out}_zero")
+    ones = _constant(model, np.ones(rank - 1, np.int64), f"{out}_ones")
+    return [
+        helper.make_node("Shape", [INPUT], [f"{out}_sizes"]),
+        helper.make_node("Gather", [f"{out}_sizes", zero], [f"{out}_batch"]),
+        helper.make_node("Concat", [f"{out}_batch", ones], [f"{out}_target"], axis=0),
+        helper.make_node("Expand", [name, f"{out}_target"], [out]),
+    ]
+
+
+def _constant(model: ModelProto, value: NDArray[np.int64], name: str) -> str:
+    model.graph.initializer.append(numpy_helper.from_array(value, name))
+    return name

@@ -69,7 +69,7 @@ def test_values_beyond_the_range_stay_in_float32() -> None:
 
 
 def test_the_emulation_rounds_and_overflows_as_float16_does() -> None:
-    """ONNX Runtime alone computes in float32 throughout and shows neither."""
+    """Against ONNX's reference implementation, whose arithmetic is NumPy's float16."""
     body = CONVOLUTIONS.replace("Relu (map)", "Mul (map, gain)").replace("(input, w1, b1)", "(small, w1, b1)")
     body = "half = Cast <to = 10> (input) small = Identity (half)" + body.replace(
         "pooled = GlobalAveragePool (active)", "wide = Cast <to = 1> (active) pooled = GlobalAveragePool (wide)"
@@ -81,7 +81,6 @@ def test_the_emulation_rounds_and_overflows_as_float16_does() -> None:
             expected = run(model, {"input": PICTURES}, "embedding")
         got = embed(emulation.spell_out(model), PICTURES)
         assert np.isfinite(expected).all() == np.isfinite(got).all() == finite
-        assert np.isfinite(embed(model, PICTURES)).all()
         if finite:
             np.testing.assert_allclose(got, expected, atol=2e-3)
 

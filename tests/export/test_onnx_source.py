@@ -95,9 +95,33 @@ def test_a_reshape_with_the_batch_baked_in_is_freed(tmp_path: Path, shape: list[
         constants={**weights(), "shape": np.array(shape)},
     )
     source = onnx_source.load(save(model, tmp_path), SIZE)
-    assert any("Reshape" in note for note in source.notes)
+    assert "the batch was freed in 1 places" in source.notes
     expected = run(network(), {"input": batch.noise(3, SIZE)}, "embedding")
     np.testing.assert_allclose(embed(source), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_token_beside_the_picture_is_repeated(tmp_path: Path) -> None:
+    """As in a vision transformer that was exported for one picture."""
+    body = (
+        CONVOLUTIONS.replace("embedding =", "flat =")
+        + """
+        tokens = Reshape (flat, shape)
+        repeated = Expand (token, one)
+        both = Concat <axis = 1> (repeated, tokens)
+        mixed = Softmax <axis = 1> (both)
+        embedding = ReduceMean <axes = [2], keepdims = 0> (mixed)
+    """
+    )
+    constants = {"shape": np.array([1, 4, 4]), "token": np.ones((1, 1, 4)), "one": np.array([1, 1, 4])}
+    model = network(
+        body,
+        inputs="float[1, 3, 32, 32] input",
+        outputs="float[1, 5] embedding",
+        constants={**weights(), **constants},
+    )
+    source = onnx_source.load(save(model, tmp_path), SIZE)
+    assert "the batch was freed in 2 places" in source.notes
+    assert embed(source).shape == (3, 5)
 
 
 def test_a_batch_that_cannot_be_freed_is_refused(tmp_path: Path) -> None:
