@@ -1,0 +1,100 @@
+"""The commands on a gallery: what they print, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from shell import Shell
+
+COLOURS = ["leaf", "rust", "sky"]
+
+
+def test_enroll_a_folder_of_classes(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
+    out = shell("enroll", "site.gallery", "--from", pictures, "--backbone", tiny_bundle)
+    assert out.startswith("created site.gallery with backbone tiny-0\nenrolled leaf: 8 new\n")
+    assert "24 pictures in 3 classes" in out
+    again = shell.json("enroll", "site.gallery", "--from", pictures)
+    assert again["created"] is False
+    assert [(row["label"], row["added"], row["duplicates"]) for row in again["labels"]] == [(n, 0, 8) for n in COLOURS]
+
+
+def test_enroll_one_label_with_files_and_folders(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
+    some = [pictures / "leaf/0.png", pictures / "leaf/1.png"]
+    shell("enroll", "a.gallery", "leaf", "--backbone", tiny_bundle, *some)  # an option between label and files
+    assert shell("enroll", "a.gallery", "leaf", pictures / "leaf") == "enrolled leaf: 6 new, 2 already there\n"
+
+
+def test_recognize_prints_a_line_a_picture(shell: Shell, gallery: str, pictures: Path) -> None:
+    lines = shell("recognize", gallery, pictures / "leaf/0.png", pictures / "sky").splitlines()
+    assert len(lines) == 9
+    file, label, confidence, latency_ms = lines[0].split("\t")
+    assert (file, label) == (str(pictures / "leaf/0.png"), "leaf")
+    assert 0 < float(confidence) <= 1
+    assert float(latency_ms) > 0
+
+
+def test_recognize_json(shell: Shell, gallery: str, pictures: Path) -> None:
+    (answer,) = shell.json("recognize", gallery, pictures / "rust/3.png")
+    assert answer["label"] == "rust"
+    assert answer["version"] == 3
+    assert answer["latency_ms"] > 0
+    assert set(answer["scores"]) == set(COLOURS)
+
+
+def test_recognize_goes_on_after_a_picture_that_cannot_be_read(shell: Shell, gallery: str, pictures: Path) -> None:
+    Path("broken.png").write_bytes(b"")
+    good = pictures / "sky/0.png"
+    out = shell("recognize", gallery, "broken.png", "absent.png", good, code=1)
+    assert out.startswith(f"{good}\tsky\t")
+    assert "broken.png" in shell.err
+    assert "absent.png" in shell.err
+    shell("recognize", gallery, "broken.png", good, "--json", code=1)
+    broken, fine = json.loads(shell.out)
+    assert "broken.png" in broken["error"]
+    assert fine["label"] == "sky"
+
+
+def test_an_undecodable_name_can_be_enrolled_and_printed(shell: Shell, gallery: str, pictures: Path) -> None:
+    name = os.fsdecode(b"caf\xe9\n.png")
+    try:
+        (pictures / "leaf/0.png").rename(name)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    assert shell("recognize", gallery, name).startswith("caf\\udce9\\n.png\tleaf\t")
+    assert shell.json("recognize", gallery, name)[0]["file"] == name
+
+
+def test_reject_then_forget_then_undo_then_rollback(shell: Shell, gallery: str, pictures: Path) -> None:
+    assert shell("reject", gallery, "leaf", pictures / "rust/0.png") == "rejected for leaf: 1 new\n"
+    assert shell.json("forget", gallery, "sky")["removed"] == 8
+    assert "sky" not in shell.json("info", gallery)["classes"]
+    assert shell.json("undo", gallery)["target"] == 5
+    assert shell.json("info", gallery)["classes"]["sky"] == {"pictures": 8, "negatives": 0}
+    assert "rollback 1" in shell("rollback", gallery, 1)
+    assert list(shell.json("info", gallery)["classes"]) == ["leaf"]
+    kinds = [row["kind"] for row in shell.json("history", gallery)]
+    assert kinds == ["enroll", "enroll", "enroll", "reject", "forget", "undo", "rollback"]
+    assert "forget (undone)" in shell("history", gallery)
+
+
+def test_unreadable_pictures_can_be_skipped(shell: Shell, gallery: str, pictures: Path) -> None:
+    Path("broken.png").write_bytes(b"no picture")
+    Image.new("RGB", (40, 40), "white").save("fine.png")
+    out = shell("enroll", gallery, "paper", "fine.png", "broken.png", "--skip-unreadable")
+    assert out == "enrolled paper: 1 new, 1 unreadable: broken.png\n"
+
+
+def test_keeping_pictures_is_chosen_at_the_start(shell: Shell, gallery: str, pictures: Path) -> None:
+    assert "new gallery" in shell.fails("enroll", gallery, "leaf", pictures / "leaf", "--keep-pictures")
+
+
+def test_labels_stored_before_an_error_are_named(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
+    (pictures / "sky/0.png").write_bytes(b"no picture")
+    shell("enroll", "a.gallery", "--from", pictures, "--backbone", tiny_bundle, code=1)
+    assert "note: 2 of 3 labels were enrolled" in shell.err
+    assert list(shell.json("info", "a.gallery")["classes"]) == ["leaf", "rust"]

@@ -1,0 +1,50 @@
+"""The commands that show and measure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from shell import Shell
+
+
+def test_info(shell: Shell, gallery: str, tiny_bundle: Path) -> None:
+    assert shell.json("info", "--backbone", tiny_bundle)["backbone"]["dim"] == 16
+    assert "tiny-0" in shell("info", "--backbone", tiny_bundle)
+    out = shell("info", gallery)
+    assert "tiny-0" in out
+    assert "leaf" in out
+
+
+def test_eval(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
+    words = ["eval", pictures, "--backbone", tiny_bundle, "--ways", 3, "--shots", "1,2"]
+    words += ["--queries", 4, "--episodes", 5, "--seed", 7]
+    out = shell(*words, "--json", "result.json")
+    assert "24 pictures in 3 classes" in out
+    written = json.loads(Path("result.json").read_text())
+    assert [row["shots"] for row in written["rows"]] == [1, 2]
+    assert written["rows"][1]["accuracy"] > 0.5
+    printed = shell.json(*words)
+    assert [row["accuracy"] for row in printed["rows"]] == [row["accuracy"] for row in written["rows"]]
+
+
+def test_bench(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
+    document = shell.json("bench", "--backbone", tiny_bundle, "--pictures", pictures / "leaf")
+    assert document["stages"][0]["name"] == "decode"
+    assert document["backbone"]["name"] == "tiny-0"
+    out = shell("bench", "--backbone", tiny_bundle)
+    assert "recognition" in out
+    assert "median ms" in out
+
+
+def test_demo_on_a_folder_of_classes(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
+    out = shell("demo", "--data", pictures, "--backbone", tiny_bundle, "--out", "shown")
+    assert "accuracy" in out
+    assert f"contact sheet: {Path('shown', 'sheet.png')}" in out
+    with Image.open("shown/sheet.png") as sheet:
+        assert min(sheet.size) > 100
+    rows = shell.json("demo", "--data", pictures, "--backbone", tiny_bundle, "--out", "shown")["rows"]
+    assert [row["shots"] for row in rows] == [1]
+    assert rows[0]["accuracy"] > 0.5
