@@ -176,7 +176,7 @@ def _preprocessing(stated: dict[str, object], kind: str) -> Preprocessing:
     absent = [key for key in ("size", "mean", "std") if key not in stated]
     if absent:
         raise ExportError(
-            f"the preprocessing must be stated for a {kind} source (got no {', no '.join(absent)})",
+            f"the preprocessing of {kind} networks must be stated (got no {', no '.join(absent)})",
             hint="give what the network was trained with, in units of pixels scaled to [0, 1]: for instance "
             "--size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 (torchvision), "
             "or --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 (inputs in [-1, 1])",

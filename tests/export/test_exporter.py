@@ -194,7 +194,9 @@ def test_targets_that_cannot_be_written(net: Path, out: Path) -> None:
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
 def test_preprocessing_must_be_stated(kind: str, out: Path, net: Path) -> None:
     sources = {"onnx": net, "torch": "networks:residual"}
-    with pytest.raises(ExportError, match=rf"must be stated for a {kind} source \(got no size, no mean, no std\)"):
+    with pytest.raises(
+        ExportError, match=rf"preprocessing of {kind} networks must be stated \(got no size, no mean, no std\)"
+    ):
         export(out, **{kind: sources[kind]})
     with pytest.raises(ExportError, match=r"got no std"):
         export(out, **{kind: sources[kind]}, size=48, mean=(0.5, 0.5, 0.5))
