@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def make_what_is_named(source: str, folder: Path, bundle: Path) -> None:
             path.symlink_to(bundle)
         elif path.suffix.lower() in images.SUFFIXES:
             path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = np.random.default_rng(len(node.value)).integers(0, 256, (60, 80, 3), np.uint8)
+            pixels = np.random.default_rng(zlib.crc32(node.value.encode())).integers(0, 256, (60, 80, 3), np.uint8)
             Image.fromarray(pixels).save(path)
 
 
