@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
@@ -132,9 +132,7 @@ class Student(nn.Module):
         self.embedding = nn.Linear(DIM, n_embedding)
         self.label = nn.Linear(DIM, n_labels)
 
-    def loss(
-        self, x: torch.Tensor, logits: torch.Tensor, embedding: torch.Tensor, y: torch.Tensor
-    ) -> torch.Tensor:
+    def loss(self, x: torch.Tensor, logits: torch.Tensor, embedding: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Compare with the teacher's logits, its centred embedding and the labels."""
         with torch.autocast("cpu", torch.bfloat16):  # twice as fast where the CPU has bfloat16 dot products
             z = self.backbone(x)
@@ -223,9 +221,7 @@ def train(args: argparse.Namespace) -> None:
         for step in range(1, n_steps + 1):
             at = epoch * n_steps + step
             done = at / (args.epochs * n_steps)
-            if (
-                args.minutes
-            ):  # on a busy machine the clock drives the schedule, so that it always reaches its end
+            if args.minutes:  # on a busy machine the clock drives the schedule, so that it always reaches its end
                 done = max(done, (time.monotonic() - started) / (60 * args.minutes))
             done = min(done, 1.0)
             rate = PEAK_RATE * min(1.0, done / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * done))
