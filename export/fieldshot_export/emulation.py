@@ -11,7 +11,8 @@ def spell_out(model: ModelProto) -> ModelProto:
     """Compute each float16 node in float32 and round what it gives to float16, as GPUs do.
 
     ONNX Runtime's CPU kernels are float32: it puts casts around float16 nodes by itself, and drops those between two
-    such nodes, so that values beyond float16's range would pass unnoticed. It leaves casts alone that the network has.
+    such nodes, so that values beyond float16's range would pass unnoticed. It leaves casts alone that the network has,
+    if it is told not to optimise.
 
     Parameters
     ----------
