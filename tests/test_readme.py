@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fieldshot import cli, images
+from fieldshot import Recognizer, cli, images
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -76,6 +76,9 @@ def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for number, source in enumerate(sources, 1):
         make_what_is_named(source, tmp_path, bundle)
         exec(compile(source, f"README.md, python block {number}", "exec"), namespace)
+    for value in namespace.values():  # what the end of a program would close
+        if isinstance(value, Recognizer):
+            value.close()
 
 
 def test_commands_parse() -> None:
