@@ -133,8 +133,11 @@ class Recognizer:
         gallery = Gallery.open(path)
         try:
             if backbone is None:
-                return cls(gallery, find_backbone(gallery, engine=engine, threads=threads))
-            return cls(gallery, load_backbone(backbone, engine=engine, threads=threads))
+                recognizer = cls(gallery, find_backbone(gallery, engine=engine, threads=threads))
+            else:
+                recognizer = cls(gallery, load_backbone(backbone, engine=engine, threads=threads))
+            recognizer._refresh()  # here, so that the first recognition does not wait for the head
+            return recognizer
         except BaseException:
             gallery.close()
             raise
