@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
-from typing import TypeVar
+from math import ceil
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ __all__ = ["batches"]
 
 Floats = npt.NDArray[np.float32]
 Item = TypeVar("Item")
+
+# Pictures a worker in one group: fewer, and small batches wait for the slowest picture each time.
+_PER_WORKER: Final = 4
 
 
 def batches(
@@ -24,14 +28,15 @@ def batches(
     batch_size: int,
     workers: int,
 ) -> Generator[Floats, None, None]:
-    """Yield the inputs of items in their order, while the next batch is prepared.
+    """Yield the inputs of items in their order, while the next ones are prepared.
 
-    At most two batches are in memory, however many items there are; a single item is prepared without threads.
+    At most two groups of inputs are in memory, however many items there are; a group is one batch, or so many small
+    ones as keep all threads busy. A single item is prepared without threads.
 
     Parameters
     ----------
     items : iterable
-        Taken two batches ahead at most.
+        Taken two groups ahead at most.
     prepare : callable
         ``prepare(item, out)`` writes the input of one item into ``out``, of ``shape``, float32; called in threads.
         The first error in the order of the items is raised here, and nothing more is prepared.
@@ -48,7 +53,8 @@ def batches(
         Valid until the next one is asked for: its memory is used again.
     """
     iterator = iter(items)
-    groups = iter(lambda: list(islice(iterator, batch_size)), [])
+    group_size = batch_size * ceil(_PER_WORKER * workers / batch_size)
+    groups = iter(lambda: list(islice(iterator, group_size)), [])
     first, second = next(groups, []), next(groups, [])
     if not first:
         return
@@ -65,13 +71,13 @@ def batches(
 
     try:
         pending = start(first, buffers[0])
-        for group in chain([second] if second else [], groups):
+        for group in chain([second], groups, [[]]):
             ready = buffers[0][: _finish(pending)]
-            # The other buffer is free: its batch went through the network before this one was asked for.
+            # The other buffer is free: all of it went through the network before this group was asked for.
             buffers.reverse()
             pending = start(group, buffers[0])
-            yield ready
-        yield buffers[0][: _finish(pending)]
+            for row in range(0, len(ready), batch_size):
+                yield ready[row : row + batch_size]
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -158,15 +158,15 @@ def test_an_error_in_progress_ends_the_threads(bb: Backbone, pictures: list[Path
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("fieldshot")]
 
 
-def test_memory_is_bounded_by_two_batches(bb: Backbone) -> None:
-    """Of 200 items never more than two batches are taken ahead of the embeddings that came out."""
+def test_memory_is_bounded(bb: Backbone) -> None:
+    """Of 200 items never more than two groups of at most 16 are taken ahead of the embeddings that came out."""
     taken, done = 0, 0
 
     def items() -> Iterator[np.ndarray]:
         nonlocal taken
         for _ in range(200):
             taken += 1
-            assert taken - done <= 3 * 4
+            assert taken - done <= 3 * 16
             yield np.full((8, 8, 3), taken % 256, np.uint8)
 
     def progress(now: int, total: int | None) -> None:
