@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fieldshot.backbone.batches import batches
 from fieldshot.backbone.bundle import Bundle
 from fieldshot.backbone.engine import Engine, create
+from fieldshot.backbone.pipeline import outputs
 from fieldshot.errors import BundleError, OptionError, PictureError
 from fieldshot.images import Picture, Preprocessing, as_items, decode
 
@@ -24,7 +24,6 @@ Progress = Callable[[int, "int | None"], object]
 Item = TypeVar("Item")
 
 _DEFAULT = Path(__file__).with_name("default.fieldshot")
-_MAX_WORKERS = 4
 
 
 class Backbone:
@@ -140,7 +139,7 @@ class Backbone:
             Paths, PIL images or uint8 RGB arrays of shape (H, W, 3), also mixed; a generator is taken as it goes. One
             path, image or array is a single picture, and an array of shape (N, H, W, 3) is N of them.
         batch_size : int
-            Most pictures in one run of the network.
+            Most pictures in one run of the network; the engine may find fewer quicker.
         progress : callable, optional
             Called as ``progress(done, total)`` after each batch; total is None for a generator.
 
@@ -218,19 +217,19 @@ class Backbone:
                     raise
                 raise PictureError(f"picture {number}: {error.message}", hint=error.hint) from error
 
-        inputs = batches(
+        if alone:
+            inputs = np.empty((1, 3, *self.preprocessing.size), np.float32)
+            prepare(next(iter(enumerate(items))), inputs[0])
+            yield self._engine.run(inputs)
+            return
+        stream = outputs(
             enumerate(items),
             prepare,
+            self._engine.run_beside,
             (3, *self.preprocessing.size),
-            batch_size=batch_size,
-            workers=_workers(),
+            batch_size=min(batch_size, self._engine.batch_size),
+            workers=self._engine.workers,
         )
         # closing: the threads end here and now when the network, a picture or the caller raises
-        with closing(inputs):
-            for batch in inputs:
-                yield self._engine.run(batch)
-
-
-def _workers() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MAX_WORKERS)
+        with closing(stream):
+            yield from stream

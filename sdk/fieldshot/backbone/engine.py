@@ -18,13 +18,28 @@ Floats = npt.NDArray[np.float32]
 
 
 class Engine(Protocol):
-    """A network that is ready to run; ``run`` may be called from any thread."""
+    """A network that is ready to run; ``run`` and ``run_beside`` may be called from any thread.
+
+    Attributes
+    ----------
+    name, precision : str
+    workers : int
+        Calls of ``run_beside`` at once that make the most of the device.
+    batch_size : int
+        Pictures in each of them, at most, that do.
+    """
 
     name: str
     precision: str
+    workers: int
+    batch_size: int
 
     def run(self, batch: Floats) -> Floats:
-        """Turn inputs of shape (n, 3, height, width) into embeddings of shape (n, D), both float32."""
+        """Turn inputs of shape (n, 3, height, width) into embeddings of shape (n, D), both float32, soonest."""
+        ...
+
+    def run_beside(self, batch: Floats) -> Floats:
+        """Like ``run``, for one of several calls at once: together soonest."""
         ...
 
     def info(self) -> dict[str, Any]:

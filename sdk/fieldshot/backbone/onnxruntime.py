@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,15 +12,22 @@ import numpy.typing as npt
 from fieldshot.errors import BundleError, EngineError, MissingDependencyError
 
 if TYPE_CHECKING:
+    import onnxruntime
+
     from fieldshot.backbone.bundle import Bundle
 
 __all__ = ["OnnxRuntimeEngine"]
 
 _FILE = "backbone.onnx"
+_MAX_WORKERS = 4  # each holds the buffers of a run
 
 
 class OnnxRuntimeEngine:
-    """``backbone.onnx`` of a bundle in one inference session.
+    """``backbone.onnx`` of a bundle in an inference session, and a second one for many pictures.
+
+    The first spreads a run over all threads, for a single picture soonest. The second, made when it is first needed,
+    runs on the thread that calls it: one picture takes longer, but as many as there are cores run side by side
+    and none waits for another at every operator, nor for the threads that decode the next pictures.
 
     Parameters
     ----------
@@ -38,6 +46,7 @@ class OnnxRuntimeEngine:
 
     name = "onnxruntime"
     precision = "float32"
+    batch_size = 2  # of runs on one core; more gain nothing, and a worker's pictures no longer fit its cache
 
     def __init__(self, bundle: Bundle, threads: int | None) -> None:
         try:
@@ -46,27 +55,13 @@ class OnnxRuntimeEngine:
             raise MissingDependencyError(
                 f"onnxruntime must be installed (got: {error})", hint="pip install onnxruntime"
             ) from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = _default_threads() if threads is None else threads
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.use_deterministic_compute = True
-        options.log_severity_level = 3
-        # Threads may spin for 20 us between the operators of a run, and not at all after it. ONNX Runtime's own choice
-        # burns a core for over 20 ms after each run, and takes twice as long beside another busy process; without any
-        # spinning a single picture takes 25 to 40 % longer on an idle machine.
-        options.add_session_config_entry("session.intra_op.spin_duration_us", "20")
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                bundle.read(_FILE), sess_options=options, providers=["CPUExecutionProvider"]
-            )
-        except BundleError:
-            raise
-        except Exception as error:  # its exceptions share no base of their own
-            raise BundleError(
-                f"{bundle.path}: {_FILE} must load in ONNX Runtime {onnxruntime.__version__} (got: {_line(error)})",
-                hint="upgrade onnxruntime, or export the bundle again",
-            ) from error
+        self.workers = min(_cores(), _MAX_WORKERS) if threads is None else threads
+        self._bundle = bundle
+        self._threads = _default_threads() if threads is None else threads
+        self._version = onnxruntime.__version__
+        self._session = self._make_session(self._threads)
+        self._beside: onnxruntime.InferenceSession | None = None
+        self._making = threading.Lock()
         inputs = {node.name: node for node in self._session.get_inputs()}
         outputs = {node.name: node for node in self._session.get_outputs()}
         if list(inputs) != ["input"] or inputs["input"].type != "tensor(float)" or "embedding" not in outputs:
@@ -75,8 +70,28 @@ class OnnxRuntimeEngine:
                 f"(got {', '.join(inputs)} and {', '.join(outputs)})",
                 hint="export the bundle again",
             )
-        self._version = onnxruntime.__version__
-        self._threads = options.intra_op_num_threads
+
+    def _make_session(self, threads: int) -> onnxruntime.InferenceSession:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.use_deterministic_compute = True
+        options.log_severity_level = 3
+        # Threads may spin for 20 us between the operators of a run, and not at all after it. ONNX Runtime's own choice
+        # burns a core for over 20 ms after each run, and takes twice as long beside another busy process; without any
+        # spinning a single picture takes 25 to 40 % longer on an idle machine.
+        options.add_session_config_entry("session.intra_op.spin_duration_us", "20")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        network = self._bundle.read(_FILE)
+        try:
+            return onnxruntime.InferenceSession(network, sess_options=options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions share no base of their own
+            raise BundleError(
+                f"{self._bundle.path}: {_FILE} must load in ONNX Runtime {self._version} (got: {_line(error)})",
+                hint="upgrade onnxruntime, or export the bundle again",
+            ) from error
 
     def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Turn inputs of shape (n, 3, height, width) into embeddings of shape (n, D), both float32.
@@ -86,14 +101,14 @@ class OnnxRuntimeEngine:
         EngineError
             If ONNX Runtime fails, for instance for want of memory.
         """
-        try:
-            (embeddings,) = self._session.run(["embedding"], {"input": batch})
-        except Exception as error:  # its exceptions share no base of their own
-            raise EngineError(
-                f"onnxruntime must run a batch of shape {batch.shape} (got: {_line(error)})",
-                hint="try a smaller batch_size",
-            ) from error
-        return np.asarray(embeddings, np.float32)
+        return _run(self._session, batch)
+
+    def run_beside(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Like ``run``, on the calling thread alone."""
+        with self._making:
+            if self._beside is None:
+                self._beside = self._make_session(1)
+        return _run(self._beside, batch)
 
     def info(self) -> dict[str, Any]:
         """Version and threads; 0 threads: ONNX Runtime's own choice, one for each physical core."""
@@ -106,13 +121,25 @@ class OnnxRuntimeEngine:
         }
 
 
+def _run(session: onnxruntime.InferenceSession, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    try:
+        (embeddings,) = session.run(["embedding"], {"input": batch})
+    except Exception as error:  # its exceptions share no base of their own
+        raise EngineError(
+            f"onnxruntime must run a batch of shape {batch.shape} (got: {_line(error)})",
+            hint="try a smaller batch_size",
+        ) from error
+    return np.asarray(embeddings, np.float32)
+
+
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _default_threads() -> int:
     # ONNX Runtime's own choice, one thread a physical core, knows nothing of a restricted set of CPUs.
-    if not hasattr(os, "sched_getaffinity"):
-        return 0
-    allowed = len(os.sched_getaffinity(0))
-    return 0 if allowed == os.cpu_count() else allowed
+    return 0 if _cores() == os.cpu_count() else _cores()
