@@ -97,8 +97,9 @@ class _Turns:
         self._changed = threading.Condition()
 
     def _allowed(self) -> int:
-        whole = self._prepare_s + self._run_s
-        return max(1, ceil(self._workers * self._prepare_s / whole)) if whole else 1
+        if not self._run_s:
+            return 1  # nothing measured yet
+        return ceil(self._workers * self._prepare_s / (self._prepare_s + self._run_s))
 
     @contextmanager
     def preparing(self) -> Iterator[None]:
