@@ -25,9 +25,7 @@ def spell_out(model: ModelProto) -> ModelProto:
         Network of the same values in which all nodes but casts compute in float32.
     """
     copy = shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
-    values = [*copy.graph.value_info, *copy.graph.input, *copy.graph.output]
-    half = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT16}
-    half |= {t.name for t in copy.graph.initializer if t.data_type == TensorProto.FLOAT16}
+    half = {name for name, kind in graph.element_types(copy).items() if kind == TensorProto.FLOAT16}
     nodes, wide = [], set()
     for node in copy.graph.node:
         nodes.append(node)

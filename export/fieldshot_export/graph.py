@@ -1,4 +1,4 @@
-"""Surgery on an ONNX graph: cut it at a tensor, rename, drop what describes the author's machine, sort.
+"""Surgery on an ONNX graph: cut it at a tensor, rename, drop what describes the author's machine.
 
 Every function changes the model that it is given, in place, unless it says otherwise.
 """
@@ -50,6 +50,14 @@ def shape_of(value: ValueInfoProto) -> list[int | str | None] | None:
     if not kind.HasField("shape"):
         return None
     return [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in kind.shape.dim]
+
+
+def element_types(model: ModelProto) -> dict[str, int]:
+    """Map the tensors whose element type is known, as shape inference leaves it, to that type."""
+    graph = model.graph
+    values = {v.name: v.type.tensor_type.elem_type for v in [*graph.value_info, *graph.input, *graph.output]}
+    values |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    return {name: kind for name, kind in values.items() if kind != TensorProto.UNDEFINED}
 
 
 def cut(model: ModelProto, tensor: str) -> None:
@@ -122,26 +130,6 @@ def lift_constants(model: ModelProto) -> None:
         else:
             kept.append(node)
     replace(model.graph.node, kept)
-
-
-def sort(model: ModelProto) -> None:
-    """Order the nodes so that each comes after all that feed it, as ONNX demands."""
-    graph = model.graph
-    ready = {"", *(value.name for value in [*graph.input, *graph.initializer])}
-    made = {output for node in graph.node for output in node.output}
-    waiting, ordered = list(graph.node), []
-    while waiting:
-        blocked = []
-        for node in waiting:
-            if all(name in ready or name not in made for name in reads(node)):
-                ordered.append(node)
-                ready.update(node.output)
-            else:
-                blocked.append(node)
-        if len(blocked) == len(waiting):
-            raise ValueError("graph must have no cycle")
-        waiting = blocked
-    replace(graph.node, ordered)
 
 
 def _name(item: object) -> str:

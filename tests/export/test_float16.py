@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, shape_inference
+from onnx import TensorProto, numpy_helper, shape_inference
 
 from fieldshot_export import batch, emulation, float16
 from fieldshot_export.parity import compare
@@ -47,6 +47,27 @@ def test_no_value_is_rounded_between_two_nodes_in_float32() -> None:
 
 def test_half_the_size() -> None:
     assert float16.convert(network(), PICTURES).ByteSize() < 0.8 * network().ByteSize()
+
+
+def test_what_onnx_has_in_float32_only_stays() -> None:
+    body = """
+        map = Conv <strides = [2, 2]> (input, w1, b1)
+        scales = Constant <value_floats = [1.0, 1.0, 2.0, 2.0]> ()
+        enlarged = Resize <mode = "nearest"> (map, , scales)
+        size = Shape (enlarged)
+        same = Reshape (enlarged, size)
+        sum = Add (same, three)
+        pooled = GlobalAveragePool (sum)
+        embedding = Flatten (pooled)
+    """
+    constants = {**weights(), "three": np.array(3.0)}
+    model = network(body, outputs="float[N, 8] embedding", constants=constants)
+    half = float16.convert(model, PICTURES)
+    kinds = node_types(half)
+    assert kinds["Resize"] == {TensorProto.FLOAT, TensorProto.FLOAT16}  # the scales are float32
+    assert kinds["Reshape"] == kinds["Shape"] == kinds["Add"] == {TensorProto.FLOAT16}
+    expected = embed(model, PICTURES)
+    assert compare(expected, embed(emulation.spell_out(half), PICTURES)).within("float16")
 
 
 def loud(gain: float) -> onnx.ModelProto:
@@ -133,6 +154,27 @@ def test_the_residual_stream_beside_a_norm_may_be_float16() -> None:
     half = float16.convert(network(body, outputs="float[N, 8] embedding", constants=constants), PICTURES)
     assert node_types(half)["Add"] == {TensorProto.FLOAT16}
     assert node_types(half)["Div"] == {TensorProto.FLOAT}
+
+
+def test_a_weight_is_rounded_only_where_float16_reads_it_and_never_to_zero() -> None:
+    body = """
+        map = Conv <strides = [4, 4]> (input, w1, b1)
+        normed = BatchNormalization (map, scale, scale, scale, scale)
+        relu = Relu (normed)
+        scaled = Mul (relu, scale)
+        pooled = GlobalAveragePool (scaled)
+        embedding = Flatten (pooled)
+    """
+    scale = np.array([0.1, 0.3, 1e-9, 0.7, 0.9, 1.1, 1.3, 1.5])
+    model = network(body, outputs="float[N, 8] embedding", constants={**weights(), "scale": scale})
+    half = float16.convert(model, PICTURES)
+    stored = {t.name: numpy_helper.to_array(t) for t in half.graph.initializer}
+    reads = {node.op_type: list(node.input) for node in half.graph.node}
+    np.testing.assert_array_equal(stored[reads["BatchNormalization"][1]], scale.astype(np.float32))
+    rounded = stored[reads["Mul"][1]]
+    assert rounded.dtype == np.float16
+    assert rounded[2] == 2.0**-24
+    np.testing.assert_array_equal(np.delete(rounded, 2), np.delete(scale, 2).astype(np.float16))
 
 
 def test_control_flow_is_not_converted() -> None:
