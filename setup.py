@@ -48,7 +48,7 @@ setup(
     install_requires=[
         "numpy>=1.24,<3",
         "onnxruntime>=1.17,<2",
-        "pillow>=10",
+        "pillow>=11.3",  # the first that reads AVIF
         "safetensors>=0.4.3,<1",
         "tqdm>=4.62,<5",
     ],
