@@ -18,6 +18,8 @@ setup(
     name="fieldshot",
     version=VERSION,
     description="On-device few-shot image recognition: enrol new classes from a few pictures, on the spot.",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
     license_expression="Apache-2.0",
     license_files=["LICENSE"],
     classifiers=[
