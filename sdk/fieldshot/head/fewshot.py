@@ -15,12 +15,12 @@ from fieldshot.head import storage
 from fieldshot.head.calibration import open_set, softmax, temperature
 from fieldshot.head.contract import Estimator, checked_embeddings, checked_labels, not_fitted
 from fieldshot.head.statistics import HELD_OUT_PER_CLASS, ClassStatistics
-from fieldshot.ops import Ops, Prior, Transduction, default_ops
+from fieldshot.ops import Ops, Prior, Support, Transduction, default_ops
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from fieldshot.ops import Float32, Float64, Index
+    from fieldshot.ops import Float32
 
 __all__ = ["FewShotHead"]
 
@@ -253,21 +253,15 @@ class FewShotHead(Estimator):
             self._statistics, self._unlabelled = {}, None
             return
         ops = self._ops()
-        ordered = [statistics[label] for label in classes]
-        counts = np.array([s.count for s in ordered], dtype=np.float64)
-        sums = np.stack([s.total for s in ordered])
-        U, index, moment = _pooled(ordered, dim, ops)
-        if moment is None:
-            solution = ops.fit_samples(U, index, counts, sums, prior)
-        else:
-            solution = ops.fit_moment(moment, U, index, counts, sums, prior)
+        support = _pooled([statistics[label] for label in classes], dim, ops)
+        solution = ops.fit(support, prior)
         scale = temperature(solution.held_out, solution.held_out_class, _TEMPERATURE / dim, _TEMPERATURE_WEIGHT)
-        prototypes = sums / counts[:, None]
-        unknown = open_set(U, index, counts, prototypes, self.false_accept_rate)
+        prototypes = support.sums / support.counts[:, None]
+        unknown = open_set(support.U, support.index, support.counts, prototypes, self.false_accept_rate)
         weights, bias = solution.weights, solution.bias
         if unlabelled is not None:
             rule = Transduction(scale, _ADAPT_WEIGHT, _ADAPT_STEPS)
-            weights, bias = ops.adapt(unlabelled, weights, bias, moment, U, index, counts, sums, prior, rule)
+            weights, bias = ops.adapt(unlabelled, weights, bias, support, prior, rule)
         self._statistics, self._unlabelled = statistics, unlabelled
         self.classes_, self.n_features_in_ = _label_array(classes), dim
         self.open_set_ = unknown
@@ -305,24 +299,26 @@ class FewShotHead(Estimator):
         return hasattr(self, "_state")
 
 
-def _pooled(classes: Sequence[ClassStatistics], dim: int, ops: Ops) -> tuple[Float32, Index, Float64 | None]:
-    """Samples (M, D) with their class index, and the second moment of all, or None where the samples do.
+def _pooled(classes: Sequence[ClassStatistics], dim: int, ops: Ops) -> Support:
+    """What all classes remember, together.
 
     Up to D samples the Gram matrix is the smaller one; past that the second moment is, and of the samples
     only those to be held out are needed.
     """
-    everything = sum(s.count for s in classes) <= dim and all(s.moment is None for s in classes)
+    counts = np.array([s.count for s in classes], dtype=np.float64)
+    sums = np.stack([s.total for s in classes])
+    everything = counts.sum() <= dim and all(s.moment is None for s in classes)
     kept = [s.samples if everything else s.samples[:HELD_OUT_PER_CLASS] for s in classes]
     U = np.concatenate(kept)
     index = np.repeat(np.arange(len(classes)), [len(samples) for samples in kept])
     if everything:
-        return U, index, None
+        return Support(U, index, counts, sums, None)
     samples = [s.samples for s in classes if s.moment is None]
     moment = ops.moment(np.concatenate(samples)) if samples else np.zeros((dim, dim))
     for s in classes:
         if s.moment is not None:
             moment += s.moment
-    return U, index, moment
+    return Support(U, index, counts, sums, moment)
 
 
 def _plain(label: Any) -> Any:

@@ -4,10 +4,10 @@
 a GPU. `ReferenceOps` is the NumPy one, the yardstick for any other.
 """
 
-from fieldshot.ops.interface import Float32, Float64, Index, Ops, Prior, Solution, Transduction
+from fieldshot.ops.interface import Float32, Float64, Index, Ops, Prior, Solution, Support, Transduction
 from fieldshot.ops.reference import ReferenceOps
 
-__all__ = ["Float32", "Float64", "Index", "Ops", "Prior", "Solution", "Transduction", "default_ops"]
+__all__ = ["Float32", "Float64", "Index", "Ops", "Prior", "Solution", "Support", "Transduction", "default_ops"]
 
 
 def default_ops() -> Ops:

@@ -5,12 +5,13 @@ N samples, D embedding dimension, K classes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Float32", "Float64", "Index", "Ops", "Prior", "Solution", "Transduction"]
+__all__ = ["Float32", "Float64", "Index", "Ops", "Prior", "Solution", "Support", "Transduction"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -30,6 +31,23 @@ class Prior(NamedTuple):
     covariance: float
     spread: float
     spread_weight: float
+
+
+@dataclass(frozen=True)
+class Support:
+    """Transformed support samples and their statistics.
+
+    U : float32 (M, D), samples at hand; all of them, or where `moment` is there, those to be held out.
+    index : intp (M,), their classes.
+    counts : float64 (K,), samples of each class.   sums : float64 (K, D), their sums.
+    moment : float64 (D, D), second moment of all samples; None where `U` has them all.
+    """
+
+    U: Float32
+    index: Index
+    counts: Float64
+    sums: Float64
+    moment: Float64 | None
 
 
 class Solution(NamedTuple):
@@ -71,14 +89,8 @@ class Ops(Protocol):
         """Second moment ``U.T @ U``: (N, D) -> (D, D)."""
         ...
 
-    def fit_samples(self, U: Float32, index: Index, counts: Float64, sums: Float64, prior: Prior) -> Solution:
-        """Fit from the samples themselves, in the N x N Gram matrix; for N up to about D."""
-        ...
-
-    def fit_moment(
-        self, moment: Float64, U: Float32, index: Index, counts: Float64, sums: Float64, prior: Prior
-    ) -> Solution:
-        """Fit from the second moment of all samples; `U` are those to be held out in turn."""
+    def fit(self, support: Support, prior: Prior) -> Solution:
+        """Solve for the weights: in the M x M Gram matrix, or in D x D where there is a second moment."""
         ...
 
     def scores(self, U: Float32, weights: Float32, bias: Float32) -> Float32:
@@ -90,13 +102,9 @@ class Ops(Protocol):
         unlabelled: Float32,
         weights: Float32,
         bias: Float32,
-        moment: Float64 | None,
-        U: Float32,
-        index: Index,
-        counts: Float64,
-        sums: Float64,
+        support: Support,
         prior: Prior,
         rule: Transduction,
     ) -> tuple[Float32, Float32]:
-        """Let unlabelled samples pull the class means: new weights (K, D) and bias (K,)."""
+        """Let unlabelled samples (M, D) pull the class means: new weights (K, D) and bias (K,)."""
         ...

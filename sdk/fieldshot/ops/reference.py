@@ -19,12 +19,11 @@ analysis. It needs only counts, sums and the second moment, which add and subtra
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fieldshot.ops.interface import Float32, Float64, Index, Prior, Solution, Transduction
+from fieldshot.ops.interface import Float32, Float64, Index, Prior, Solution, Support, Transduction
 
 __all__ = ["ReferenceOps"]
 
@@ -54,29 +53,20 @@ class ReferenceOps:
         U64 = U.astype(np.float64)
         return np.asarray(U64.T @ U64)
 
-    def fit_samples(self, U: Float32, index: Index, counts: Float64, sums: Float64, prior: Prior) -> Solution:
-        """Fit from the samples themselves, in the N x N Gram matrix; for N up to about D."""
-        residuals, offsets, scale, ridge = self._setting(U, index, counts, sums, prior, scatter_trace=None)
-        gram = residuals @ residuals.T
-        inverse = np.linalg.inv(gram + ridge * np.eye(len(U)))
-        projected = inverse @ (residuals @ offsets.T)  # R H^-1 A^T, by the push-through identity
-        directions = (offsets - projected.T @ residuals) / ridge  # H^-1 A^T, by Woodbury
-        leverage = 1.0 - ridge * np.diag(inverse)  # diag(R H^-1 R^T)
-        return _solution(index, counts, sums, offsets, directions, projected, leverage, scale, prior)
-
-    def fit_moment(
-        self, moment: Float64, U: Float32, index: Index, counts: Float64, sums: Float64, prior: Prior
-    ) -> Solution:
-        """Fit from the second moment of all samples; `U` are those to be held out in turn."""
-        scatter = moment - (sums.T / counts) @ sums
-        residuals, offsets, scale, ridge = self._setting(
-            U, index, counts, sums, prior, scatter_trace=float(np.trace(scatter))
-        )
-        scatter[np.diag_indices_from(scatter)] += ridge
-        solved = np.linalg.solve(scatter, np.concatenate([offsets, residuals]).T).T
-        directions, projected = solved[: len(counts)], residuals @ solved[: len(counts)].T
-        leverage = np.einsum("nd,nd->n", residuals, solved[len(counts) :])
-        return _solution(index, counts, sums, offsets, directions, projected, leverage, scale, prior)
+    def fit(self, support: Support, prior: Prior) -> Solution:
+        """Solve for the weights: in the M x M Gram matrix, or in D x D where there is a second moment."""
+        residuals, offsets, scale, ridge = _setting(support, prior)
+        if support.moment is None:
+            inverse = _gram_inverse(residuals, ridge)
+            projected = inverse @ (residuals @ offsets.T)  # R H^-1 A^T, by the push-through identity
+            directions = (offsets - projected.T @ residuals) / ridge  # A H^-1, by Woodbury
+            leverage = 1.0 - ridge * np.diag(inverse)  # diag(R H^-1 R^T)
+        else:
+            solved = np.linalg.solve(_regular(support, support.moment, ridge), np.concatenate([offsets, residuals]).T).T
+            directions = solved[: len(offsets)]
+            projected = residuals @ directions.T
+            leverage = np.einsum("nd,nd->n", residuals, solved[len(offsets) :])
+        return _solution(support, offsets, directions, projected, leverage, scale, prior)
 
     def scores(self, U: Float32, weights: Float32, bias: Float32) -> Float32:
         """``U @ weights.T + bias``: (N, D) -> (N, K)."""
@@ -87,71 +77,64 @@ class ReferenceOps:
         unlabelled: Float32,
         weights: Float32,
         bias: Float32,
-        moment: Float64 | None,
-        U: Float32,
-        index: Index,
-        counts: Float64,
-        sums: Float64,
+        support: Support,
         prior: Prior,
         rule: Transduction,
     ) -> tuple[Float32, Float32]:
-        """Let unlabelled samples pull the class means: weights (K, D) and bias (K,) after some rounds.
+        """Let unlabelled samples (M, D) pull the class means: new weights (K, D) and bias (K,).
 
         Expectation maximisation over the class means with the covariance held: each unlabelled sample
         counts for each class by its probability there, times `rule.weight`.
         """
-        precision, scale = self._precision(moment, U, index, counts, sums, prior)
+        residuals, _, scale, ridge = _setting(support, prior)
+        if support.moment is None:
+            inverse = _gram_inverse(residuals, ridge)
+        else:
+            scatter = _regular(support, support.moment, ridge)
         queries = unlabelled.astype(np.float64)
         for _ in range(rule.steps):
             logits = rule.temperature * (queries @ weights.T + bias)
             share = np.exp(logits - logits.max(axis=1, keepdims=True))
             share *= rule.weight / share.sum(axis=1, keepdims=True)
-            soft_counts, soft_sums = counts + share.sum(axis=0), sums + share.T @ queries
-            means = soft_sums / soft_counts[:, None]
-            centre = means.mean(axis=0)
-            offsets = means - centre
-            weights, bias = _linear(soft_counts, centre, offsets, precision(offsets), scale, prior)
+            counts, sums = support.counts + share.sum(axis=0), support.sums + share.T @ queries
+            means = sums / counts[:, None]
+            offsets = means - means.mean(axis=0)
+            if support.moment is None:
+                directions = (offsets - (offsets @ residuals.T) @ inverse @ residuals) / ridge
+            else:
+                directions = np.linalg.solve(scatter, offsets.T).T
+            weights, bias = _linear(counts, means.mean(axis=0), offsets, directions, scale, prior)
         return weights, bias
 
-    def _precision(
-        self,
-        moment: Float64 | None,
-        U: Float32,
-        index: Index,
-        counts: Float64,
-        sums: Float64,
-        prior: Prior,
-    ) -> tuple[Callable[[Float64], Float64], float]:
-        """``X -> X H^-1`` for rows X (M, D), and the scale that makes it Sigma^-1."""
-        if moment is None:
-            residuals, _, scale, ridge = self._setting(U, index, counts, sums, prior, scatter_trace=None)
-            inverse = np.linalg.inv(residuals @ residuals.T + ridge * np.eye(len(U)))
-            return lambda X: (X - (X @ residuals.T) @ inverse @ residuals) / ridge, scale
-        scatter = moment - (sums.T / counts) @ sums
-        trace = float(np.trace(scatter))
-        _, _, scale, ridge = self._setting(U, index, counts, sums, prior, scatter_trace=trace)
-        scatter[np.diag_indices_from(scatter)] += ridge
-        return lambda X: np.linalg.solve(scatter, X.T).T, scale
 
-    @staticmethod
-    def _setting(
-        U: Float32, index: Index, counts: Float64, sums: Float64, prior: Prior, scatter_trace: float | None
-    ) -> tuple[Float64, Float64, float, float]:
-        """Residuals (N, D), offsets a_k (K, D), and scale, ridge with Sigma^-1 = scale * (S + ridge I)^-1."""
-        means = sums / counts[:, None]
-        residuals = U - means[index]
-        if scatter_trace is None:
-            scatter_trace = float(np.einsum("nd,nd->", residuals, residuals))
-        freedom = counts.sum() - len(counts)
-        spread = (scatter_trace + prior.spread_weight * prior.spread) / (freedom + prior.spread_weight)
-        ridge = prior.covariance * spread / U.shape[1]
-        return residuals, means - means.mean(axis=0), freedom + prior.covariance, ridge
+def _setting(support: Support, prior: Prior) -> tuple[Float64, Float64, float, float]:
+    """Residuals R (M, D), offsets a_k (K, D), and scale, ridge with Sigma^-1 = scale * (S + ridge I)^-1."""
+    means = support.sums / support.counts[:, None]
+    residuals = support.U - means[support.index]
+    if support.moment is None:
+        scatter_trace = float(np.einsum("nd,nd->", residuals, residuals))
+    else:
+        scatter_trace = float(np.trace(support.moment) - np.einsum("kd,kd->", support.sums, means))
+    freedom = float(support.counts.sum()) - len(support.counts)
+    spread = (scatter_trace + prior.spread_weight * prior.spread) / (freedom + prior.spread_weight)
+    ridge = prior.covariance * spread / support.U.shape[1]
+    return residuals, means - means.mean(axis=0), freedom + prior.covariance, ridge
+
+
+def _gram_inverse(residuals: Float64, ridge: float) -> Float64:
+    """(R R^T + ridge I)^-1: all that is needed of H^-1 = (S + ridge I)^-1 beside R."""
+    return np.asarray(np.linalg.inv(residuals @ residuals.T + ridge * np.eye(len(residuals))))
+
+
+def _regular(support: Support, moment: Float64, ridge: float) -> Float64:
+    """H = S + ridge I (D, D) from the second moment."""
+    scatter: Float64 = moment - (support.sums.T / support.counts) @ support.sums
+    scatter[np.diag_indices_from(scatter)] += ridge
+    return scatter
 
 
 def _solution(
-    index: Index,
-    counts: Float64,
-    sums: Float64,
+    support: Support,
     offsets: Float64,
     directions: Float64,
     projected: Float64,
@@ -163,8 +146,9 @@ def _solution(
 
     offsets A (K, D), directions A H^-1 (K, D), projected R H^-1 A^T (N, K), leverage diag(R H^-1 R^T) (N,).
     """
+    counts, index = support.counts, support.index
     between = offsets @ directions.T  # A H^-1 A^T
-    centre = (sums / counts[:, None]).mean(axis=0)
+    centre = (support.sums / counts[:, None]).mean(axis=0)
     weights, bias = _linear(counts, centre, offsets, directions, scale, prior)
 
     keep = np.flatnonzero(counts[index] > 1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from fieldshot.ops import Prior, Transduction
+from fieldshot.ops import Prior, Support, Transduction
 from fieldshot.ops.reference import ReferenceOps
 
 PRIOR = Prior(mean=2.0, covariance=50.0, spread=0.25, spread_weight=2.0)
@@ -24,17 +24,18 @@ def problem(seed, n=23, dim=40, classes=4):
     return OPS.transform(centres[index] + rng.gamma(1.0, size=(n, dim))), index
 
 
-def statistics(U, index, classes):
+def support_of(U, index, classes, through_moment=False):
     counts = np.bincount(index, minlength=classes).astype(float)
     sums = np.zeros((classes, U.shape[1]))
     np.add.at(sums, index, U)
-    return counts, sums
+    return Support(U, index, counts, sums, OPS.moment(U) if through_moment else None)
 
 
 def written_out(U, index, classes, prior, ridge_from=None):
     """The formulas at the head of fieldshot/ops/reference.py, letter by letter, in float64."""
     U = U.astype(np.float64)
-    counts, sums = statistics(U, index, classes)
+    support = support_of(U, index, classes)
+    counts, sums = support.counts, support.sums
     means = sums / counts[:, None]
     residuals = U - means[index]
     scatter, freedom = residuals.T @ residuals, len(U) - classes
@@ -49,20 +50,19 @@ def written_out(U, index, classes, prior, ridge_from=None):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_fit_samples_is_the_formula(seed):
+def test_fit_is_the_formula(seed):
     U, index = problem(seed)
-    solution = OPS.fit_samples(U, index, *statistics(U, index, 4), PRIOR)
+    solution = OPS.fit(support_of(U, index, 4), PRIOR)
     weights, bias, _ = written_out(U, index, 4, PRIOR)
     np.testing.assert_allclose(solution.weights, weights, rtol=2e-6, atol=1e-4)
     np.testing.assert_allclose(solution.bias, bias, rtol=2e-6, atol=1e-4)
 
 
 @pytest.mark.parametrize(("n", "dim"), [(23, 40), (200, 17), (5, 1), (6, 127)])
-def test_fit_moment_equals_fit_samples(n, dim):
+def test_the_moment_gives_what_the_samples_give(n, dim):
     U, index = problem(1, n, dim)
-    counts, sums = statistics(U, index, 4)
-    one = OPS.fit_samples(U, index, counts, sums, PRIOR)
-    other = OPS.fit_moment(OPS.moment(U), U, index, counts, sums, PRIOR)
+    one = OPS.fit(support_of(U, index, 4), PRIOR)
+    other = OPS.fit(support_of(U, index, 4, through_moment=True), PRIOR)
     for left, right in zip(one, other, strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
 
@@ -70,7 +70,7 @@ def test_fit_moment_equals_fit_samples(n, dim):
 @pytest.mark.parametrize("seed", range(5))
 def test_held_out_scores_are_those_of_a_head_without_the_sample(seed):
     U, index = problem(seed)
-    solution = OPS.fit_samples(U, index, *statistics(U, index, 4), PRIOR)
+    solution = OPS.fit(support_of(U, index, 4), PRIOR)
     _, _, variance = written_out(U, index, 4, PRIOR)
     counted = np.bincount(index, minlength=4)
     left_out = [i for i in range(len(U)) if counted[index[i]] > 1]
@@ -85,7 +85,7 @@ def test_held_out_scores_are_those_of_a_head_without_the_sample(seed):
 def test_one_shot_is_the_nearest_class_mean():
     rng = np.random.default_rng(0)
     U, index, queries = OPS.transform(rng.random((7, 64))), np.arange(7), OPS.transform(rng.random((200, 64)))
-    solution = OPS.fit_samples(U, index, *statistics(U, index, 7), PRIOR)
+    solution = OPS.fit(support_of(U, index, 7), PRIOR)
     # Between unit vectors the nearest mean is the one of the largest inner product, but classes are pulled
     # to their common centre; with equally far classes the order stays.
     centred = U - U.mean(axis=0)
@@ -101,7 +101,7 @@ def test_without_priors_on_the_mean_it_is_shrunk_lda(shrinkage):
     U, index = OPS.transform(rng.gamma(1.0, size=(60, 12))), np.repeat(np.arange(3), 20)
     freedom = len(U) - 3
     prior = Prior(mean=0.0, covariance=freedom * shrinkage / (1 - shrinkage), spread=0.0, spread_weight=0.0)
-    solution = OPS.fit_samples(U, index, *statistics(U, index, 3), prior)
+    solution = OPS.fit(support_of(U, index, 3), prior)
     lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=[1 / 3] * 3)
     lda.fit(U.astype(np.float64), index)
     queries = OPS.transform(rng.gamma(1.0, size=(500, 12)))
@@ -136,8 +136,8 @@ def test_samples_in_any_order_give_the_same_fit(extra, classes, seed):
     index = np.concatenate([np.arange(classes), rng.integers(0, classes, extra)])
     U = OPS.transform(rng.random((len(index), 6)))
     order = rng.permutation(len(index))
-    one = OPS.fit_samples(U, index, *statistics(U, index, classes), PRIOR)
-    other = OPS.fit_samples(U[order], index[order], *statistics(U[order], index[order], classes), PRIOR)
+    one = OPS.fit(support_of(U, index, classes), PRIOR)
+    other = OPS.fit(support_of(U[order], index[order], classes), PRIOR)
     np.testing.assert_allclose(one.weights, other.weights, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(one.bias, other.bias, rtol=1e-4, atol=1e-3)
 
@@ -145,11 +145,11 @@ def test_samples_in_any_order_give_the_same_fit(extra, classes, seed):
 @pytest.mark.parametrize("through_moment", [False, True])
 def test_adapt_without_weight_changes_nothing_and_with_it_pulls_the_means(through_moment):
     U, index = problem(2)
-    counts, sums = statistics(U, index, 4)
-    solution = OPS.fit_samples(U, index, counts, sums, PRIOR)
-    moment = OPS.moment(U) if through_moment else None
+    support = support_of(U, index, 4, through_moment)
+    counts, sums = support.counts, support.sums
+    solution = OPS.fit(support, PRIOR)
     queries, _ = problem(5, n=31)
-    still = (queries, solution.weights, solution.bias, moment, U, index, counts, sums, PRIOR)
+    still = (queries, solution.weights, solution.bias, support, PRIOR)
     weights, bias = OPS.adapt(*still, Transduction(temperature=0.3, weight=0.0, steps=3))
     np.testing.assert_allclose(weights, solution.weights, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(bias, solution.bias, rtol=1e-4, atol=1e-3)
