@@ -69,7 +69,7 @@ def clean_label(label: object) -> str:
     Raises
     ------
     LabelError
-        Not a string, empty, longer than 200 characters, or with control characters in it.
+        Not a string, empty, longer than 200 characters, "unknown", or with control characters in it.
     """
     if not isinstance(label, str):
         raise LabelError(f"label must be a string (got {type(label).__name__})", hint="use str(label)")
@@ -77,6 +77,11 @@ def clean_label(label: object) -> str:
     if not 1 <= len(text) <= MAX_LABEL:
         shown = f"{text[:20]!r}..., {len(text):,} characters" if text else repr(label[:20])
         raise LabelError(f"label must have 1 to {MAX_LABEL} characters (got {shown})", hint="choose a name")
+    if text.casefold() == "unknown":
+        raise LabelError(
+            f"label must not be {text!r}: it is the answer for what was never enrolled",
+            hint="choose another name, or enrol nothing for it",
+        )
     bad = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None)
     if bad is not None:
         raise LabelError(

@@ -180,15 +180,18 @@ class FewShotHead(Estimator):
         logits = self._fitted().scale * self._scores(Z).astype(np.float64)
         return np.asarray(logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits)
 
+    def cosines(self, Z: ArrayLike) -> NDArray[np.float64]:
+        """Cosine of each embedding with each class mean, in the order of `classes_`: (N, D) -> (N, K)."""
+        fitted, ops = self._fitted(), self._ops()
+        nothing = np.zeros(len(fitted.prototypes), np.float32)
+        return np.asarray(ops.scores(self._transformed(Z), fitted.prototypes, nothing), dtype=np.float64)
+
     def open_score(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Cosine of each embedding with its nearest class mean: (N, D) -> (N,); compare with `threshold_`.
 
         Below the threshold it is of no known class; a nan threshold refuses nothing.
         """
-        fitted, U = self._fitted(), self._transformed(Z)
-        ops = self._ops()
-        cosines = ops.scores(U, fitted.prototypes, np.zeros(len(fitted.prototypes), np.float32))
-        return np.asarray(cosines.max(axis=1), dtype=np.float64)
+        return np.asarray(self.cosines(Z).max(axis=1))
 
     def score(self, Z: ArrayLike, y: ArrayLike) -> float:
         """Share of embeddings whose predicted label is `y`, in [0, 1]."""

@@ -66,10 +66,19 @@ class Model:
         In the order of their arrival.
     head : FewShotHead or None
         None where the gallery is empty.
+    false_accept_rate : float, optional
+        Of the heads that it makes.
     """
 
-    def __init__(self, version: int, labels: tuple[str, ...], head: FewShotHead | None) -> None:
+    def __init__(
+        self,
+        version: int,
+        labels: tuple[str, ...],
+        head: FewShotHead | None,
+        false_accept_rate: float | None = None,
+    ) -> None:
         self.version = version
+        self.false_accept_rate = false_accept_rate
         self.labels = labels
         self.head = head
         classes = [] if head is None else head.classes_.tolist()
@@ -88,9 +97,9 @@ class Model:
         if numbers:
             y = np.array(numbers) + snapshot.negative
             # A head swaps its state in whole, so a flat copy leaves the one in use as it is.
-            head = FewShotHead() if head is None else copy.copy(head)
+            head = FewShotHead(false_accept_rate=self.false_accept_rate) if head is None else copy.copy(head)
             head = head.partial_fit(snapshot.embeddings, y)
-        return Model(snapshot.version, tuple(labels), head)
+        return Model(snapshot.version, tuple(labels), head, self.false_accept_rate)
 
     def check(self) -> None:
         """Refuse to answer where there is nothing to choose from.
@@ -118,11 +127,12 @@ class Model:
         assert head is not None  # `check` has seen labels
         logs = head.predict_log_proba(embeddings)
         # Not below, rather than above: without a threshold (nan) everything counts as known.
-        known = ~(head.open_score(embeddings) < head.threshold_)
+        known = ~(head.cosines(embeddings)[:, self._columns].max(axis=1) < head.threshold_)
         best = logs[:, self._columns].argmax(axis=1)
         rows = np.arange(len(logs))
         known &= logs[rows, self._negatives[best]] <= logs[rows, self._columns[best]]
         chances = np.exp(logs[:, self._columns])
+        known &= chances[rows, best] * (len(self._names) + 1) >= 1.0
         return [self._answer(chances[n], int(best[n]), bool(known[n])) for n in rows]
 
     def _answer(self, chances: NDArray[np.float64], best: int, known: bool) -> Answer:

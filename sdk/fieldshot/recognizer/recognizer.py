@@ -15,6 +15,7 @@ from typing import Any
 
 from fieldshot import images as pictures
 from fieldshot.backbone import Backbone, as_items
+from fieldshot.errors import OptionError
 from fieldshot.gallery import Gallery, Operation, clean_label
 from fieldshot.recognizer.intake import Batch, Progress, embedded
 from fieldshot.recognizer.model import Model, Recognition
@@ -54,12 +55,16 @@ class Recognizer:
     head, the others answer from the version before.
     """
 
-    def __init__(self, gallery: Gallery, backbone: Backbone) -> None:
+    def __init__(self, gallery: Gallery, backbone: Backbone, *, false_accept_rate: float | None = None) -> None:
         check_contract(gallery, backbone)
+        if false_accept_rate is not None and not 0 < false_accept_rate < 1:
+            raise OptionError(
+                f"false_accept_rate must be between 0 and 1 (got {false_accept_rate!r})", hint="0.05 is 5 %"
+            )
         self.gallery = gallery
         self.backbone = backbone
         self._fitting = threading.Lock()
-        self._model = Model(-1, (), None)  # older than any version; fitted when first needed
+        self._model = Model(-1, (), None, false_accept_rate)  # older than any version; fitted when first needed
 
     @classmethod
     def create(
@@ -70,6 +75,7 @@ class Recognizer:
         keep_pictures: bool = False,
         engine: str = "auto",
         threads: int | None = None,
+        false_accept_rate: float | None = None,
     ) -> Recognizer:
         """Make a new, empty gallery.
 
@@ -83,6 +89,9 @@ class Recognizer:
             Store the original pictures too, so that another backbone can embed them later.
         engine, threads
             As for `Backbone.load`.
+        false_accept_rate : float, optional
+            As for `FewShotHead`: stated, it makes "unknown" as strict as that, at the price of refusing more
+            of the known.
 
         Raises
         ------
@@ -99,7 +108,7 @@ class Recognizer:
             keep_pictures=keep_pictures,
             **backbone_facts(loaded),
         )
-        return cls(gallery, loaded)
+        return cls(gallery, loaded, false_accept_rate=false_accept_rate)
 
     @classmethod
     def open(
@@ -109,6 +118,7 @@ class Recognizer:
         backbone: Backbone | str | os.PathLike[str] | None = None,
         engine: str = "auto",
         threads: int | None = None,
+        false_accept_rate: float | None = None,
     ) -> Recognizer:
         """Open a gallery, with the backbone it was made with.
 
@@ -120,6 +130,9 @@ class Recognizer:
             Where the bundle is now, if it has moved.
         engine, threads
             As for `Backbone.load`.
+        false_accept_rate : float, optional
+            As for `FewShotHead`: stated, it makes "unknown" as strict as that, at the price of refusing more
+            of the known.
 
         Raises
         ------
@@ -133,9 +146,10 @@ class Recognizer:
         gallery = Gallery.open(path)
         try:
             if backbone is None:
-                recognizer = cls(gallery, find_backbone(gallery, engine=engine, threads=threads))
+                loaded = find_backbone(gallery, engine=engine, threads=threads)
             else:
-                recognizer = cls(gallery, load_backbone(backbone, engine=engine, threads=threads))
+                loaded = load_backbone(backbone, engine=engine, threads=threads)
+            recognizer = cls(gallery, loaded, false_accept_rate=false_accept_rate)
             recognizer._refresh()  # here, so that the first recognition does not wait for the head
             return recognizer
         except BaseException:

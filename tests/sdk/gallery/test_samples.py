@@ -26,8 +26,10 @@ def test_any_script_is_welcome_in_one_form(label: str, stored: str) -> None:
     assert clean_label(stored) == stored
 
 
-@pytest.mark.parametrize("label", ["", " \t ", "x" * 201, "a\0b", "a\nb", "a\x1b[31mb", "\ud800", "a\u2028b"])
-def test_what_cannot_be_shown_in_one_line_is_refused(label: str) -> None:
+@pytest.mark.parametrize(
+    "label", ["", " \t ", "x" * 201, "a\0b", "a\nb", "a\x1b[31mb", "\ud800", "a\u2028b", "unknown", " Unknown "]
+)
+def test_what_cannot_be_shown_as_a_label_is_refused(label: str) -> None:
     with pytest.raises(LabelError, match="label must"):
         clean_label(label)
 

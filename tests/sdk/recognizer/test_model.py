@@ -48,6 +48,32 @@ def test_negatives_of_a_label_without_pictures_wait_for_them() -> None:
     assert b.label == "b" and d.label != "b"
 
 
+def test_a_rejected_picture_is_no_label_that_is_less_likely_than_chance() -> None:
+    samples = [(label, label) for label in "abc" for _ in range(12)]
+    model = Model(-1, (), None).advanced(snapshot(0, 1, samples))
+    stranger = CENTRES["f"][None]
+    assert model.answers(stranger)[0].label is None
+    for rejected in "abc":  # whichever label it was rejected for, it stays unknown
+        later = model.advanced(snapshot(1, 2, [(f"-{rejected}", "f")]))
+        assert later.answers(stranger)[0].label is None
+        known = later.answers(np.stack([CENTRES[name] for name in "abc"]))
+        assert [answer.label for answer in known] == ["a", "b", "c"]
+    few = Model(-1, (), None).advanced(snapshot(0, 1, [("a", "a"), ("b", "b"), ("c", "c"), ("-a", "f"), ("-a", "f")]))
+    answer = few.answers(stranger)[0]
+    assert answer.label is None and answer.confidence < 0.25
+
+
+def test_a_stated_false_accept_rate_makes_it_stricter() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat(["a", "b", "c", "d"], 30)
+    centres = {label: rng.random(DIM) for label in "abcd"}
+    Z = np.stack([centres[label] + rng.normal(0, 0.3, DIM) for label in y]).astype(np.float32)
+    data = Snapshot(0, 1, y.tolist(), np.zeros(len(y), bool), Z, 0)
+    models = [Model(-1, (), None, rate).advanced(data) for rate in (None, 0.01)]
+    refused = [sum(answer.label is None for answer in model.answers(Z)) for model in models]
+    assert refused[0] < refused[1]
+
+
 def test_the_head_threshold_decides_what_is_known() -> None:
     samples = [(label, label) for label in "abc" for _ in range(12)]
     model = Model(-1, (), None).advanced(snapshot(0, 1, samples))
