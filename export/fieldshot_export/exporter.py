@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,7 +63,7 @@ def export(
         Side, or height and width, of what the network sees, in pixels. Must be given for `onnx` and `torch`, as
         must `mean` and `std`; timm knows its own.
     mean, std : three floats, optional
-        In units of pixels scaled to [0, 1], in the order of `channels`.
+        In units of pixels scaled to [0, 1], in the order of `channels`; values beyond 1 are refused.
     crop, resize, interpolation, channels : optional
         The rest of the preprocessing; see `fieldshot.images.Preprocessing`.
     pictures : path, optional
@@ -159,17 +160,27 @@ def export(
 def _require(kind: str) -> None:
     absent = [package for package in _NEEDED[kind] if find_spec(package) is None]
     if absent:
-        hint = "pip install timm" if absent == ["timm"] else "pip install 'fieldshot[export]'"
+        alone = kind == "onnx" or absent == ["timm"]  # the extra brings torch, which ONNX files do not need
+        hint = f"pip install {absent[0]}" if alone else "pip install 'fieldshot[export]'"
         raise MissingDependencyError(f"{', '.join(absent)} must be installed to export from {kind}", hint=hint)
 
 
 def _check_target(out: Path, force: bool) -> None:
-    if out.is_dir():
-        raise ExportError(f"the bundle must be written to a file (got the folder {out})", hint="name OUT.fieldshot")
-    if out.exists() and not force:
-        raise ExportError(f"{out} must not exist yet (got a file)", hint="add --force to replace it")
-    if not out.absolute().parent.is_dir():
-        raise ExportError(f"the folder of the bundle must exist (got {out.parent})", hint="make it first")
+    """Refuse now what could only be refused after minutes of work otherwise."""
+    try:
+        if out.is_dir():
+            raise ExportError(f"the bundle must be written to a file (got the folder {out})", hint="name OUT.fieldshot")
+        if out.exists() and not force:
+            raise ExportError(f"{out} must not exist yet (got a file)", hint="add --force to replace it")
+        if not out.absolute().parent.is_dir():
+            raise ExportError(f"the folder of the bundle must exist (got {out.parent})", hint="make it first")
+        with tempfile.TemporaryFile(prefix=".export-", dir=out.absolute().parent):
+            pass  # permission bits alone do not tell: the disk may be read-only, the user root
+    except OSError as error:
+        raise ExportError(
+            f"{out} must be writable (got: {error.strerror or error})",
+            hint="name a file in a folder that is yours to write to",
+        ) from error
 
 
 def _preprocessing(stated: dict[str, object], kind: str) -> Preprocessing:
@@ -181,4 +192,21 @@ def _preprocessing(stated: dict[str, object], kind: str) -> Preprocessing:
             "--size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 (torchvision), "
             "or --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 (inputs in [-1, 1])",
         )
-    return Preprocessing(**stated)  # type: ignore[arg-type]
+    preprocessing = Preprocessing(**stated)  # type: ignore[arg-type]
+    _check_units(preprocessing.mean, preprocessing.std)
+    return preprocessing
+
+
+def _check_units(mean: Sequence[float], std: Sequence[float]) -> None:
+    if max(map(abs, mean)) <= 1 and max(std) <= 1:
+        return
+
+    def listed(values: Sequence[float], unit: float = 1) -> str:
+        return ",".join(f"{value / unit:.4g}" for value in values)
+
+    raise ExportError(
+        "mean must lie in [-1, 1] and std in (0, 1], for their unit is pixels scaled to [0, 1] "
+        f"(got mean {listed(mean)} and std {listed(std)})",
+        hint="if these are in units of 0 to 255, divide both by 255: "
+        f"--mean {listed(mean, 255)} --std {listed(std, 255)}",
+    )

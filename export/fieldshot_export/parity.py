@@ -81,7 +81,7 @@ def check_embeddings(embeddings: Floats) -> None:
         bad = int((~np.isfinite(embeddings)).any(axis=1).sum())
         raise ExportError(
             f"the source's embeddings must be finite (got NaN or infinity in {bad} of {len(embeddings)})",
-            hint="check the weights, and that --mean and --std are in units of pixels scaled to [0, 1]",
+            hint="check the weights, and that --mean and --std are those that the network was trained with",
         )
     spread = float(np.ptp(embeddings, axis=0).max())
     if spread <= _ALIKE * float(np.abs(embeddings).max()):

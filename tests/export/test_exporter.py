@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import zipfile
@@ -191,6 +192,19 @@ def test_targets_that_cannot_be_written(net: Path, out: Path) -> None:
         export(out.parent / "absent" / "net.fieldshot", onnx=net, **STATED)
 
 
+def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(
+    net: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:  # as a read-only disk does, for root too
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(exporter.tempfile, "TemporaryFile", refuse)
+    stages: list[str] = []
+    with pytest.raises(ExportError, match=r"must be writable \(got: Read-only file system\)\. Hint: name a file"):
+        export(out, onnx=net, progress=lambda what, _: stages.append(what), **STATED)
+    assert stages == []
+
+
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
 def test_preprocessing_must_be_stated(kind: str, out: Path, net: Path) -> None:
     sources = {"onnx": net, "torch": "networks:residual"}
@@ -207,6 +221,23 @@ def test_preprocessing_must_make_sense(net: Path, out: Path) -> None:
         export(out, onnx=net, size=32, mean=(0.5, 0.5, 0.5), std=(0, 0, 0))
     with pytest.raises(BundleError, match="interpolation must be one of"):
         export(out, onnx=net, interpolation="cubic", **STATED)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "hint"),
+    [
+        ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5), "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"),
+        ((-1.01, 0, 0), (1, 1, 1), "--std 0.003922,0.003922,0.003922"),
+        ((0, 0, 0), (255, 255, 255), "--mean 0,0,0 --std 1,1,1"),
+    ],
+)
+def test_mean_and_std_of_other_units_are_refused(
+    net: Path, out: Path, mean: tuple[float, ...], std: tuple[float, ...], hint: str
+) -> None:
+    with pytest.raises(ExportError, match=r"unit is pixels scaled to \[0, 1\]") as caught:
+        export(out, onnx=net, size=32, mean=mean, std=std)
+    assert hint in str(caught.value)
+    assert list(out.parent.iterdir()) == []
 
 
 def test_one_source_and_what_goes_with_it(net: Path, out: Path) -> None:
@@ -226,7 +257,7 @@ def test_one_source_and_what_goes_with_it(net: Path, out: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "absent", "hint"),
     [
-        ("onnx", {"onnx"}, r"pip install 'fieldshot\[export\]'"),
+        ("onnx", {"onnx"}, "pip install onnx$"),
         ("torch", {"torch"}, r"pip install 'fieldshot\[export\]'"),
         ("timm", {"timm"}, "pip install timm"),
     ],
