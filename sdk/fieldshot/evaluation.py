@@ -158,7 +158,8 @@ def _check_ranges(classes: int, ways: int, shots: Sequence[int], queries: int, e
         if value < least:
             raise OptionError(f"{name} must be at least {least} (got {value})", hint=f"pass a larger {name}")
     if classes < ways:
+        fewer = f"add classes, or ask for fewer ways (--ways {classes})"
         raise OptionError(
             f"there must be at least {ways} classes for {ways} ways (got {classes})",
-            hint=f"add classes, or ask for {classes} ways" if classes > 1 else "add at least a second class",
+            hint=fewer if classes > 1 else "add at least a second class",
         )

@@ -72,7 +72,7 @@ _WORDS = (
     (
         "not a database",
         "file must be a fieldshot gallery (got something else)",
-        "check the path; Recognizer.create makes a new gallery",
+        "check the path; a new gallery is made by `fieldshot enroll` or Recognizer.create",
     ),
     (
         "malformed",
@@ -196,7 +196,10 @@ def connect(path: Path, timeout_s: float) -> tuple[sqlite3.Connection, bool]:
         main file alone: such a connection sees no later operation.
     """
     if not os.path.exists(path):
-        raise MissingFileError(f"gallery must exist (got {path})", hint="Recognizer.create makes a new one")
+        raise MissingFileError(
+            f"gallery must exist (got {path})",
+            hint="check the path; a new gallery is made by `fieldshot enroll` or Recognizer.create",
+        )
     if os.path.isdir(path):
         raise GalleryError(f"gallery must be a file (got the folder {path})", hint="name the file in it")
     with translated(path):

@@ -225,7 +225,7 @@ class Gallery:
             if target is None:
                 raise GalleryError(
                     "gallery must hold an operation to undo (got none left)",
-                    hint="history() lists all operations; rollback(version) restores any of them",
+                    hint="a rollback restores any version that the history lists",
                 )
             # Everything after the target is undone already, so its inverse restores what was before it.
             changes = db.execute("SELECT sample_id, delta FROM change WHERE version = ?", (target,)).fetchall()
@@ -242,7 +242,9 @@ class Gallery:
         with self._write() as db:
             last = _last_version(db)
             if not 0 <= version <= last:
-                raise GalleryError(f"version must be 0 to {last} (got {version})", hint="history() lists them")
+                raise GalleryError(
+                    f"version must be 0 to {last} (got {version})", hint="the history lists all versions"
+                )
             changes = db.execute(
                 "SELECT sample_id, sum(delta) FROM change WHERE version > ? GROUP BY sample_id HAVING sum(delta) != 0",
                 (version,),

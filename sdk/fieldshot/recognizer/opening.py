@@ -33,7 +33,7 @@ def find_backbone(gallery: Gallery, *, engine: str, threads: int | None) -> Back
     if path is not None and not os.path.exists(path):
         raise MissingFileError(
             f"bundle of the gallery must exist (got {path})",
-            hint=f"pass the bundle of {gallery.meta['backbone']!r} where it is now, as backbone",
+            hint=f"pass where {gallery.meta['backbone']!r} is now as backbone (in a command: --backbone)",
         )
     return load_backbone(path, engine=engine, threads=threads)
 
