@@ -103,14 +103,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (FieldshotError, OSError) as error:
         if debug:
             raise
-        console.complain(f"error: {error}")
+        console.complain(f"error: {error if isinstance(error, FieldshotError) else _described(error)}")
         return 1
+
+
+def _described(error: OSError) -> str:
+    """What the system refused, in the form of fieldshot's own errors."""
+    place = "file" if error.filename is None else error.filename
+    return (
+        f"{place} must be usable (got: {error.strerror or error})."
+        " Hint: check the path, your permissions and the free space"
+    )
 
 
 def _parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     arguments, rest = parser.parse_known_args(argv)
-    # argparse before Python 3.13 takes optional files only up to the first option: enroll GALLERY LABEL --json FILES
+    # argparse before Python 3.13 takes what is optional only up to the first option: enroll GALLERY --json LABEL FILES
     if rest and "files" in arguments and not any(word.startswith("-") for word in rest):
+        if vars(arguments).get("label", "") is None:
+            arguments.label = rest.pop(0)
         arguments.files += map(Path, rest)
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")

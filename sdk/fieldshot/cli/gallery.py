@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldshot.cli.console import add_command, complain, print_json, print_table, progress, shown
-from fieldshot.errors import FieldshotError, MissingFileError, OptionError, PictureError
+from fieldshot.errors import FieldshotError, GalleryError, MissingFileError, OptionError, PictureError
 
 if TYPE_CHECKING:
     from fieldshot.cli.console import Commands, Run
@@ -113,14 +114,14 @@ def _enroll(arguments: argparse.Namespace) -> None:
         classes = {clean_label(arguments.label): list(_pictures(arguments.files))}
     else:
         classes = {clean_label(label): paths for label, paths in images.find_classes(arguments.folder).items()}
-    created = not arguments.gallery.exists()
     start = time.perf_counter()
-    with _open_to_enroll(arguments) as recognizer:
+    recognizer, created = _open_to_enroll(arguments)
+    with recognizer:
         if created and not arguments.json:
             print(f"created {shown(arguments.gallery)} with backbone {recognizer.backbone.name}")
         before = recognizer.gallery.version()
         try:
-            with progress("enroll") as show:
+            with _naming_the_way_out(), progress("enroll") as show:
                 results = recognizer.enroll_many(classes, skip_unreadable=arguments.skip_unreadable, progress=show)
         except FieldshotError:
             stored = recognizer.gallery.version() - before
@@ -137,11 +138,17 @@ def _enroll(arguments: argparse.Namespace) -> None:
         print(f"{added} pictures in {len(results)} classes, {seconds:.2f} s")
 
 
-def _open_to_enroll(arguments: argparse.Namespace) -> Recognizer:
+def _open_to_enroll(arguments: argparse.Namespace) -> tuple[Recognizer, bool]:
+    """Open the gallery, or make it; also whether it was made."""
     from fieldshot.recognizer import Recognizer
 
     if not arguments.gallery.exists():
-        return Recognizer.create(arguments.gallery, arguments.backbone, keep_pictures=arguments.keep_pictures)
+        try:
+            made = Recognizer.create(arguments.gallery, arguments.backbone, keep_pictures=arguments.keep_pictures)
+            return made, True
+        except GalleryError:
+            if not arguments.gallery.exists():  # else another program made it meanwhile
+                raise
     recognizer = Recognizer.open(arguments.gallery, backbone=arguments.backbone)
     if arguments.keep_pictures and not recognizer.gallery.keep_pictures:
         recognizer.close()
@@ -149,7 +156,17 @@ def _open_to_enroll(arguments: argparse.Namespace) -> Recognizer:
             f"--keep-pictures must be chosen when a gallery is made (got {arguments.gallery}, made without)",
             hint="leave it out, or enrol into a new gallery",
         )
-    return recognizer
+    return recognizer, False
+
+
+@contextmanager
+def _naming_the_way_out() -> Iterator[None]:
+    """Say of a picture that cannot be read which option leaves it out."""
+    try:
+        yield
+    except (PictureError, MissingFileError) as error:
+        hint = f"{error.hint}; --skip-unreadable leaves such pictures out"
+        raise type(error)(error.message, hint=hint) from error
 
 
 def _recognize(arguments: argparse.Namespace) -> int:
@@ -183,7 +200,11 @@ def _reject(arguments: argparse.Namespace) -> None:
     from fieldshot.recognizer import Recognizer
 
     paths = list(_pictures(arguments.files))
-    with Recognizer.open(arguments.gallery, backbone=arguments.backbone) as recognizer, progress("reject") as show:
+    with (
+        Recognizer.open(arguments.gallery, backbone=arguments.backbone) as recognizer,
+        _naming_the_way_out(),
+        progress("reject") as show,
+    ):
         result = recognizer.reject(arguments.label, paths, skip_unreadable=arguments.skip_unreadable, progress=show)
     if arguments.json:
         print_json(result)

@@ -32,6 +32,42 @@ def test_enrolling_what_is_no_picture(
     assert shell("history", gallery) == before
 
 
+def test_an_unreadable_picture_names_the_option_that_leaves_it_out(shell: Shell, gallery: str, pictures: Path) -> None:
+    Path("broken.png").write_bytes(b"no picture")
+    (pictures / "rust/9.png").write_bytes(b"no picture")
+    for words in (["enroll", gallery, "--from", pictures], ["reject", gallery, "leaf", "broken.png", "absent.png"]):
+        shell(*words, code=1)
+        assert "; --skip-unreadable leaves such pictures out" in shell.err
+        shell(*words, "--skip-unreadable")
+
+
+def test_hints_name_what_a_command_can_do(shell: Shell, gallery: str, pictures: Path, tiny_bundle: Path) -> None:
+    picture = pictures / "sky/0.png"
+    assert "`fieldshot enroll`" in shell.fails("recognize", "no.gallery", picture)
+    Path("text.gallery").write_text("no gallery, but long enough to look like a file of some kind" * 20)
+    assert "`fieldshot enroll`" in shell.fails("recognize", "text.gallery", picture)
+    assert "Hint: the history lists" in shell.fails("rollback", gallery, 99)
+    for _ in range(3):
+        shell("undo", gallery)
+    assert "Hint: a rollback restores" in shell.fails("undo", gallery)
+    assert "--ways 3" in shell.fails("eval", pictures, "--backbone", tiny_bundle, "--ways", 4, "--episodes", 1)
+    tiny_bundle.rename("moved.fieldshot")
+    try:
+        assert "in a command: --backbone" in shell.fails("recognize", gallery, picture)
+    finally:
+        Path("moved.fieldshot").rename(tiny_bundle)
+
+
+def test_a_place_that_cannot_be_written(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
+    Path("file").touch()
+    error = shell.fails("demo", "--data", pictures, "--backbone", tiny_bundle, "--out", "file/shown")
+    assert "file/shown must be usable (got: " in error
+    assert "Hint: check the path" in error
+    few = ["--ways", 2, "--shots", 1, "--queries", 1, "--episodes", 1]
+    error = shell.fails("eval", pictures, "--backbone", tiny_bundle, *few, "--json", "absent/x.json")
+    assert "absent/x.json must be usable (got: No such file" in error
+
+
 def test_folders_without_pictures(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
     Path("empty").mkdir()
     assert "sub-folder" in shell.fails("enroll", "a.gallery", "--from", "empty", "--backbone", tiny_bundle)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from fieldshot.recognizer import Recognizer
 from shell import Shell
 
 COLOURS = ["leaf", "rust", "sky"]
@@ -27,6 +29,29 @@ def test_enroll_one_label_with_files_and_folders(shell: Shell, pictures: Path, t
     some = [pictures / "leaf/0.png", pictures / "leaf/1.png"]
     shell("enroll", "a.gallery", "leaf", "--backbone", tiny_bundle, *some)  # an option between label and files
     assert shell("enroll", "a.gallery", "leaf", pictures / "leaf") == "enrolled leaf: 6 new, 2 already there\n"
+
+
+def test_options_may_stand_between_the_words(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
+    leaf = pictures / "leaf/0.png"
+    shell("enroll", "a.gallery", "--backbone", tiny_bundle, "leaf", leaf)
+    out = shell("enroll", "a.gallery", "--backbone", tiny_bundle, "rust", "--skip-unreadable", pictures / "rust")
+    assert out == "enrolled rust: 8 new\n"
+    shell("enroll", "a.gallery", "--json", "sky", code=2)
+    shell("enroll", "a.gallery", "--from", pictures, "sky", leaf, code=2)
+
+
+def test_a_gallery_that_another_program_makes_meanwhile(
+    shell: Shell, pictures: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Recognizer.create
+
+    def late(*args: Any, **options: Any) -> Recognizer:
+        create(*args, **options).close()
+        return create(*args, **options)
+
+    monkeypatch.setattr(Recognizer, "create", late)
+    out = shell("enroll", "a.gallery", "leaf", pictures / "leaf", "--backbone", tiny_bundle)
+    assert out == "enrolled leaf: 8 new\n"
 
 
 def test_recognize_prints_a_line_a_picture(shell: Shell, gallery: str, pictures: Path) -> None:
