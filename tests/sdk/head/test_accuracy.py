@@ -54,3 +54,21 @@ def test_paired_with_others_it_is_level_or_better_at_every_number_of_shots(embed
             assert mean + interval >= 0, f"{shots} shots: {100 * mean:.1f} points below the {name}"
             if shots > 1:
                 assert mean > 0, f"{shots} shots: not above the {name}"
+
+
+@pytest.mark.parametrize(("rate", "strangers_refused", "known_refused"), [(None, 0.05, 0.15), (0.05, 0.80, 0.95)])
+def test_strangers_of_the_same_kind(embedded, rate, strangers_refused, known_refused):
+    """Half the classes enrolled at 20 shots, the others asked: near strangers, the hard case for "unknown"."""
+    refused = {"strangers": [], "known": []}
+    for Z, y in embedded.values():
+        classes = np.unique(y)
+        for episode in range(5):
+            rng = np.random.default_rng(episode)
+            drawn = [rng.permutation(np.flatnonzero(y == k)) for k in rng.permutation(classes)]
+            enrolled, others = drawn[: len(drawn) // 2 + 1], drawn[len(drawn) // 2 + 1 :]
+            support = np.concatenate([rows[:20] for rows in enrolled])
+            head = FewShotHead(false_accept_rate=rate).fit(Z[support], y[support])
+            for name, rows in (("strangers", [r[:20] for r in others]), ("known", [r[20:40] for r in enrolled])):
+                refused[name].append(np.mean(head.open_score(Z[np.concatenate(rows)]) < head.threshold_))
+    assert np.mean(refused["strangers"]) > strangers_refused
+    assert np.mean(refused["known"]) < known_refused
