@@ -35,6 +35,7 @@ _ADAPT_WEIGHT, _ADAPT_STEPS = 0.2, 10
 class _Fitted(NamedTuple):
     """All that predicting needs, swapped in one assignment: a prediction never sees half a fit."""
 
+    classes: NDArray[Any]
     weights: Float32
     bias: Float32
     scale: float
@@ -155,36 +156,36 @@ class FewShotHead(Estimator):
             Embeddings without labels, such as those about to be recognised.
         """
         adapted = copy.copy(self)
-        adapted._refit(self._statistics, self.n_features_in_, self._transformed(Z))
+        adapted._refit(self._statistics, self.n_features_in_, self._transformed(self._fitted(), Z))
         return adapted
 
     # --- predicting -------------------------------------------------------------------------------
 
     def predict(self, Z: ArrayLike) -> NDArray[Any]:
         """The most probable label of each embedding: (N, D) -> (N,)."""
-        best = self._scores(Z).argmax(axis=1)
-        return np.asarray(self.classes_[best])
+        fitted = self._fitted()
+        return np.asarray(fitted.classes[self._logits(fitted, Z).argmax(axis=1)])
 
     def predict_proba(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Probability of each class, in the order of `classes_`: (N, D) -> (N, K), rows sum to 1."""
-        return softmax(self._fitted().scale * self._scores(Z).astype(np.float64))
+        return softmax(self._logits(self._fitted(), Z))
 
     def predict_log_proba(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Logarithm of `predict_proba`: (N, D) -> (N, K)."""
-        logits = self._fitted().scale * self._scores(Z).astype(np.float64)
+        logits = self._logits(self._fitted(), Z)
         shifted = logits - logits.max(axis=1, keepdims=True)
         return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
     def decision_function(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Logits: (N, D) -> (N, K); with two classes (N,), second less first, as in scikit-learn."""
-        logits = self._fitted().scale * self._scores(Z).astype(np.float64)
+        logits = self._logits(self._fitted(), Z)
         return np.asarray(logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits)
 
     def cosines(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Cosine of each embedding with each class mean, in the order of `classes_`: (N, D) -> (N, K)."""
         fitted, ops = self._fitted(), self._ops()
         nothing = np.zeros(len(fitted.prototypes), np.float32)
-        return np.asarray(ops.scores(self._transformed(Z), fitted.prototypes, nothing), dtype=np.float64)
+        return np.asarray(ops.scores(self._transformed(fitted, Z), fitted.prototypes, nothing), dtype=np.float64)
 
     def open_score(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Cosine of each embedding with its nearest class mean: (N, D) -> (N,); compare with `threshold_`.
@@ -271,7 +272,7 @@ class FewShotHead(Estimator):
         self.threshold_ = unknown.threshold
         lengths = np.sqrt(np.einsum("kd,kd->k", prototypes, prototypes))[:, None]
         unit = np.divide(prototypes, lengths, out=np.zeros_like(prototypes), where=lengths > 0)
-        self._state = _Fitted(weights, bias, scale, unit.astype(np.float32))
+        self._state = _Fitted(self.classes_, weights, bias, scale, unit.astype(np.float32))
 
     def _prior(self) -> Prior:
         for name in ("mean_prior", "covariance_prior"):
@@ -285,13 +286,13 @@ class FewShotHead(Estimator):
             )
         return Prior(self.mean_prior, self.covariance_prior, _SPREAD, _SPREAD_WEIGHT)
 
-    def _transformed(self, Z: ArrayLike) -> Float32:
-        Z = checked_embeddings(Z, expected=self._fitted().weights.shape[1], name=type(self).__name__)
+    def _transformed(self, fitted: _Fitted, Z: ArrayLike) -> Float32:
+        Z = checked_embeddings(Z, expected=fitted.weights.shape[1], name=type(self).__name__)
         return self._ops().transform(Z)
 
-    def _scores(self, Z: ArrayLike) -> Float32:
-        fitted = self._fitted()
-        return self._ops().scores(self._transformed(Z), fitted.weights, fitted.bias)
+    def _logits(self, fitted: _Fitted, Z: ArrayLike) -> NDArray[np.float64]:
+        scores = self._ops().scores(self._transformed(fitted, Z), fitted.weights, fitted.bias)
+        return fitted.scale * scores.astype(np.float64)
 
     def _fitted(self) -> _Fitted:
         if not self.__sklearn_is_fitted__():

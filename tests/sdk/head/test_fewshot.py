@@ -300,6 +300,24 @@ def test_parameters_out_of_range_are_refused(params):
         FewShotHead().set_params(no_such_thing=1)
 
 
+def test_a_prediction_takes_labels_and_weights_from_one_fit(monkeypatch):
+    Z, y = samples(14, [5, 5], spread=0.1)
+    head = FewShotHead().fit(Z, y)
+    ops = head._ops()
+
+    class Meanwhile(type(ops)):
+        """Another thread fits other classes in the middle of a prediction."""
+
+        def scores(self, U, weights, bias):
+            monkeypatch.setattr(FewShotHead, "_ops", lambda self: ops)
+            head.fit(Z, np.where(y == 0, "p", "q"))
+            return super().scores(U, weights, bias)
+
+    monkeypatch.setattr(FewShotHead, "_ops", lambda self: Meanwhile())
+    assert head.predict(Z).tolist() == y.tolist()
+    assert head.predict(Z).tolist() == np.where(y == 0, "p", "q").tolist()
+
+
 def test_other_threads_predict_with_a_whole_head_while_one_learns():
     Z, y = samples(13, [40] * 6)
     head = FewShotHead().fit(Z[y < 2], y[y < 2])
