@@ -9,6 +9,8 @@
     ├── ContractError (ValueError)       embeddings of one backbone meant for another
     ├── OptionError (ValueError)         an argument that is none of its choices or out of its range
     ├── EngineError (RuntimeError)       an engine that cannot run, or gives wrong embeddings
+    ├── DeviceError (RuntimeError)       a compute device or its kernels that cannot be used
+    │   └── DeviceMemoryError (MemoryError)   a device whose memory is too small for what was asked
     ├── GalleryError (OSError)           the gallery file cannot be read or written
     ├── MissingFileError (FileNotFoundError)
     ├── MissingDependencyError (ImportError)   an optional package is not installed
@@ -24,6 +26,8 @@ from __future__ import annotations
 __all__ = [
     "BundleError",
     "ContractError",
+    "DeviceError",
+    "DeviceMemoryError",
     "EmbeddingError",
     "EngineError",
     "ExportError",
@@ -85,6 +89,14 @@ class OptionError(FieldshotError, ValueError):
 
 class EngineError(FieldshotError, RuntimeError):
     """An engine that cannot run, or gives wrong embeddings."""
+
+
+class DeviceError(FieldshotError, RuntimeError):
+    """A compute device or its kernels that cannot be used."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """A device whose memory is too small for what was asked."""
 
 
 class GalleryError(FieldshotError, OSError):

@@ -1,4 +1,4 @@
-"""From held-out samples to a confidence and to the threshold for "unknown"."""
+"""From held-out samples to the threshold for "unknown"."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from fieldshot.ops import Float32, Float64, Index
+    from fieldshot.ops import Float64
 
-__all__ = ["OpenSet", "cosine", "open_set", "softmax", "temperature"]
+__all__ = ["OpenSet", "open_set"]
 
 # Below so many held-out samples no threshold is promised: one in twenty could not even be seen.
 _LEAST_HELD_OUT = 20
@@ -39,50 +39,7 @@ class OpenSet:
     samples: int
 
 
-def softmax(logits: Float64) -> Float64:
-    """Row-wise softmax of (N, K) logits."""
-    exps = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exps / exps.sum(axis=1, keepdims=True))
-
-
-def temperature(scores: Float64, index: Index, prior_scale: float, prior_samples: float) -> float:
-    """The factor on scores with the least class-balanced log-loss on held-out samples.
-
-    Temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017) on
-    leave-one-out scores, with a log-normal prior around `prior_scale` worth `prior_samples` samples.
-
-    Parameters
-    ----------
-    scores : float64 (M, K), held-out scores.   index : intp (M,), their classes.
-    """
-    if len(scores) == 0 or scores.shape[1] < 2:
-        return prior_scale
-    weight = 1.0 / np.bincount(index, minlength=scores.shape[1])[index]
-    weight *= len(index) / weight.sum()
-    rows = np.arange(len(index))
-
-    def slope(log_scale: float) -> float:
-        """Derivative of the objective by the logarithm of the scale."""
-        scale = math.exp(log_scale)
-        expected = (softmax(scale * scores) * scores).sum(axis=1)
-        data = scale * float(weight @ (expected - scores[rows, index]))
-        return data + prior_samples * (log_scale - math.log(prior_scale))
-
-    # Bisection: the slope is negative far left (the prior) and positive far right, and 30 halvings of a
-    # range of e^20 end within 1e-8 of a sign change.
-    low, high = math.log(prior_scale) - 10.0, math.log(prior_scale) + 10.0
-    for _ in range(30):
-        middle = 0.5 * (low + high)
-        if slope(middle) > 0:
-            high = middle
-        else:
-            low = middle
-    return math.exp(0.5 * (low + high))
-
-
-def open_set(
-    U: Float32, index: Index, counts: Float64, prototypes: Float64, false_accept_rate: float | None
-) -> OpenSet:
+def open_set(known: Float64, unknown: Float64, classes: int, false_accept_rate: float | None) -> OpenSet:
     """Threshold on the cosine of a sample with the nearest class mean.
 
     A sample held out of its class's mean stands for a thing of a known class; compared with the other
@@ -93,33 +50,24 @@ def open_set(
 
     Parameters
     ----------
-    U : float32 (M, D), transformed embeddings.   index : intp (M,), their classes.
-    counts : float64 (K,).   prototypes : float64 (K, D), class means.
+    known, unknown : float64 (M,), of `fieldshot.ops.Solution`.
+    classes : int, K.
     """
-    keep = counts[index] > 1
-    U, index = U[keep], index[keep]
+    known, unknown = np.sort(known[~np.isnan(known)]), np.sort(unknown[~np.isnan(unknown)])
     stated = 1.0 / false_accept_rate if false_accept_rate else 0.0
-    if len(counts) < 2 or len(index) < max(_LEAST_HELD_OUT, stated):
-        return OpenSet(math.nan, math.nan, math.nan, len(index))
-    rows, n = np.arange(len(index)), counts[index]
-    products = U @ prototypes.T
-    squares = np.einsum("nd,nd->n", U, U, dtype=np.float64)
-    norms = np.einsum("kd,kd->k", prototypes, prototypes)
-    cosines = cosine(products, squares[:, None], norms)
-    # The own mean without the sample is (n mu - u) / (n - 1); the factor 1 / (n - 1) falls out of the cosine.
-    own = products[rows, index]
-    cosines[rows, index] = cosine(n * own - squares, squares, n**2 * norms[index] - 2 * n * own + squares)
-    known = cosines.max(axis=1)
-    cosines[rows, index] = -np.inf
-    unknown = cosines.max(axis=1)
+    if classes < 2 or len(known) < max(_LEAST_HELD_OUT, stated):
+        return OpenSet(math.nan, math.nan, math.nan, len(known))
     if false_accept_rate is None:
-        threshold = float(min(np.quantile(known, _FALSE_REJECT_RATE), np.quantile(unknown, 1.0 - _FALSE_ACCEPT_RATE)))
+        threshold = min(_quantile(known, _FALSE_REJECT_RATE), _quantile(unknown, 1.0 - _FALSE_ACCEPT_RATE))
     else:
-        threshold = float(np.quantile(unknown, 1.0 - false_accept_rate))
-    return OpenSet(threshold, float(np.mean(unknown >= threshold)), float(np.mean(known < threshold)), len(index))
+        threshold = _quantile(unknown, 1.0 - false_accept_rate)
+    accepted = 1.0 - np.searchsorted(unknown, threshold) / len(unknown)
+    return OpenSet(threshold, float(accepted), float(np.searchsorted(known, threshold) / len(known)), len(known))
 
 
-def cosine(products: Float64, squares: Float64, norms: Float64) -> Float64:
-    """Inner products over the roots of both squared lengths; 0 where a length is 0."""
-    lengths = np.sqrt(np.maximum(squares * norms, 0.0))
-    return np.divide(products, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+def _quantile(ordered: Float64, share: float) -> float:
+    """`np.quantile` of sorted numbers, without its tenth of a millisecond."""
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return float(ordered[below] + (place - below) * (ordered[above] - ordered[below]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from fieldshot.errors import LabelError, OptionError
 from fieldshot.head import storage
-from fieldshot.head.calibration import open_set, softmax, temperature
+from fieldshot.head.calibration import open_set
 from fieldshot.head.contract import Estimator, checked_embeddings, checked_labels, not_fitted
-from fieldshot.head.statistics import HELD_OUT_PER_CLASS, ClassStatistics
-from fieldshot.ops import Ops, Prior, Support, Transduction, default_ops
+from fieldshot.head.statistics import ClassStatistics, added, pooled
+from fieldshot.ops import Classifier, Ops, Prediction, Prior, Transduction, find_ops
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -36,10 +35,9 @@ class _Fitted(NamedTuple):
     """All that predicting needs, swapped in one assignment: a prediction never sees half a fit."""
 
     classes: NDArray[Any]
-    weights: Float32
-    bias: Float32
-    scale: float
-    prototypes: Float32
+    classifier: Classifier
+    ops: Ops
+    loaded: Any  # the classifier where these operations want it
 
 
 class FewShotHead(Estimator):
@@ -63,6 +61,9 @@ class FewShotHead(Estimator):
     false_accept_rate : float, optional
         Share of things of no known class that may be taken for one, in (0, 1). Left out, the threshold for
         "unknown" refuses at most 5 % of the known, and no more than refusing 95 % of the unknown takes.
+    device : str, optional
+        Where it computes: ``auto``, ``cuda``, ``cuda:1``, ``host`` (the CPU) or ``reference`` (NumPy, slower).
+        Left out, the environment's FIELDSHOT_DEVICE, and without that ``auto``. Not saved with the head.
 
     Attributes
     ----------
@@ -77,11 +78,17 @@ class FewShotHead(Estimator):
     """
 
     def __init__(
-        self, *, mean_prior: float = 2.0, covariance_prior: float = 200.0, false_accept_rate: float | None = None
+        self,
+        *,
+        mean_prior: float = 2.0,
+        covariance_prior: float = 200.0,
+        false_accept_rate: float | None = None,
+        device: str | None = None,
     ) -> None:
         self.mean_prior = mean_prior
         self.covariance_prior = covariance_prior
         self.false_accept_rate = false_accept_rate
+        self.device = device
 
     # --- learning ---------------------------------------------------------------------------------
 
@@ -155,8 +162,11 @@ class FewShotHead(Estimator):
         Z : array-like (N, D)
             Embeddings without labels, such as those about to be recognised.
         """
+        self._fitted()
+        Z = checked_embeddings(Z, expected=self.n_features_in_, name=type(self).__name__)
+        unlabelled, _ = self._ops().absorb(Z, np.array([0, len(Z)], np.int32))
         adapted = copy.copy(self)
-        adapted._refit(self._statistics, self.n_features_in_, self._transformed(self._fitted(), Z))
+        adapted._refit(self._statistics, self.n_features_in_, unlabelled)
         return adapted
 
     # --- predicting -------------------------------------------------------------------------------
@@ -164,28 +174,30 @@ class FewShotHead(Estimator):
     def predict(self, Z: ArrayLike) -> NDArray[Any]:
         """The most probable label of each embedding: (N, D) -> (N,)."""
         fitted = self._fitted()
-        return np.asarray(fitted.classes[self._logits(fitted, Z).argmax(axis=1)])
+        return np.asarray(fitted.classes[self._answers(fitted, Z).best[:, 0]])
 
     def predict_proba(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Probability of each class, in the order of `classes_`: (N, D) -> (N, K), rows sum to 1."""
-        return softmax(self._logits(self._fitted(), Z))
+        return self._answers(self._fitted(), Z).probabilities
 
     def predict_log_proba(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Logarithm of `predict_proba`: (N, D) -> (N, K)."""
-        logits = self._logits(self._fitted(), Z)
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+        return _log_softmax(self._answers(self._fitted(), Z).logits)
 
     def decision_function(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Logits: (N, D) -> (N, K); with two classes (N,), second less first, as in scikit-learn."""
-        logits = self._logits(self._fitted(), Z)
+        logits = self._answers(self._fitted(), Z).logits
         return np.asarray(logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits)
 
     def cosines(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Cosine of each embedding with each class mean, in the order of `classes_`: (N, D) -> (N, K)."""
-        fitted, ops = self._fitted(), self._ops()
-        nothing = np.zeros(len(fitted.prototypes), np.float32)
-        return np.asarray(ops.scores(self._transformed(fitted, Z), fitted.prototypes, nothing), dtype=np.float64)
+        return self.log_proba_and_cosines(Z)[1]
+
+    def log_proba_and_cosines(self, Z: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """`predict_log_proba` and `cosines` together, for the price of one."""
+        answers = self._answers(self._fitted(), Z, cosines=True)
+        assert answers.cosines is not None  # asked for
+        return _log_softmax(answers.logits), answers.cosines
 
     def open_score(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Cosine of each embedding with its nearest class mean: (N, D) -> (N,); compare with `threshold_`.
@@ -207,11 +219,12 @@ class FewShotHead(Estimator):
         Labels must be whole numbers, text or booleans.
         """
         self._fitted()
-        storage.write(path, self.get_params(), self._statistics, self._unlabelled)
+        params = {name: value for name, value in self.get_params().items() if name != "device"}
+        storage.write(path, params, self._statistics, self._unlabelled)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a head that `save` wrote; it goes on learning where it stopped.
+    def load(cls, path: str | os.PathLike[str], *, device: str | None = None) -> Self:
+        """Read a head that `save` wrote; it goes on learning where it stopped, on `device`.
 
         Raises
         ------
@@ -219,36 +232,39 @@ class FewShotHead(Estimator):
             If there is no such file, or it is not a head.
         """
         params, statistics, unlabelled, dim = storage.read(path)
-        head = cls(**params)
+        head = cls(**params, device=device)
         head._refit(statistics, dim, unlabelled)
         return head
 
     # --- inside -----------------------------------------------------------------------------------
 
     def _ops(self) -> Ops:
-        return default_ops()
+        return find_ops(self.device)
 
     def _add(self, Z: ArrayLike, y: ArrayLike, known: dict[Any, ClassStatistics], dim: int | None) -> Self:
         Z = checked_embeddings(Z, expected=dim, name=type(self).__name__)
         labels = checked_labels(y, len(Z), type(self).__name__)
         ops = self._ops()
-        U = ops.transform(Z)
-        statistics = dict(known)
         try:
             unique, index = np.unique(labels, return_inverse=True)
         except TypeError as error:
-            raise LabelError(
-                f"labels must sort among themselves (got: {error})", hint="use one type of label"
-            ) from error
-        for position, label in enumerate(unique.tolist()):
-            before = statistics.get(label) or ClassStatistics.empty(U.shape[1])
-            statistics[label] = before.plus(U[index == position], ops)
+            raise _unsortable(error) from error
+        starts = np.zeros(len(unique) + 1, np.int32)
+        np.cumsum(np.bincount(index, minlength=len(unique)), out=starts[1:])
+        if (index[1:] < index[:-1]).any():
+            Z = Z[np.argsort(index, kind="stable")]
+        U, sums = ops.absorb(Z, starts)
+        statistics = dict(known)
+        for k, (label, first, last) in enumerate(
+            zip(unique.tolist(), starts.tolist(), starts[1:].tolist(), strict=False)
+        ):
+            statistics[label] = added(statistics.get(label), U[first:last], sums[k], ops)
         self._refit(statistics, U.shape[1], self._unlabelled if known else None)
         return self
 
     def _refit(self, statistics: dict[Any, ClassStatistics], dim: int, unlabelled: Float32 | None) -> None:
         """Solve for `statistics`, then take them over; an error leaves the head as it was."""
-        prior = self._prior()
+        prior = self._prior(dim)
         classes = _sorted(list(statistics))
         if not classes:
             # The last class was forgotten: as before the first fit.
@@ -257,24 +273,22 @@ class FewShotHead(Estimator):
             self._statistics, self._unlabelled = {}, None
             return
         ops = self._ops()
-        support = _pooled([statistics[label] for label in classes], dim, ops)
+        support = pooled([statistics[label] for label in classes], ops)
         solution = ops.fit(support, prior)
-        scale = temperature(solution.held_out, solution.held_out_class, _TEMPERATURE / dim, _TEMPERATURE_WEIGHT)
-        prototypes = support.sums / support.counts[:, None]
-        unknown = open_set(support.U, support.index, support.counts, prototypes, self.false_accept_rate)
+        unknown = open_set(solution.known, solution.unknown, len(classes), self.false_accept_rate)
         weights, bias = solution.weights, solution.bias
         if unlabelled is not None:
-            rule = Transduction(scale, _ADAPT_WEIGHT, _ADAPT_STEPS)
+            rule = Transduction(solution.temperature, _ADAPT_WEIGHT, _ADAPT_STEPS)
             weights, bias = ops.adapt(unlabelled, weights, bias, support, prior, rule)
+        classifier = Classifier(weights, bias, solution.prototypes, solution.temperature)
+        loaded = ops.load(classifier)
         self._statistics, self._unlabelled = statistics, unlabelled
         self.classes_, self.n_features_in_ = _label_array(classes), dim
         self.open_set_ = unknown
         self.threshold_ = unknown.threshold
-        lengths = np.sqrt(np.einsum("kd,kd->k", prototypes, prototypes))[:, None]
-        unit = np.divide(prototypes, lengths, out=np.zeros_like(prototypes), where=lengths > 0)
-        self._state = _Fitted(self.classes_, weights, bias, scale, unit.astype(np.float32))
+        self._state = _Fitted(self.classes_, classifier, ops, loaded)
 
-    def _prior(self) -> Prior:
+    def _prior(self, dim: int) -> Prior:
         for name in ("mean_prior", "covariance_prior"):
             if not getattr(self, name) > 0:
                 raise OptionError(
@@ -284,15 +298,13 @@ class FewShotHead(Estimator):
             raise OptionError(
                 f"false_accept_rate must be between 0 and 1 (got {self.false_accept_rate!r})", hint="0.05 is 5 %"
             )
-        return Prior(self.mean_prior, self.covariance_prior, _SPREAD, _SPREAD_WEIGHT)
+        return Prior(
+            self.mean_prior, self.covariance_prior, _SPREAD, _SPREAD_WEIGHT, _TEMPERATURE / dim, _TEMPERATURE_WEIGHT
+        )
 
-    def _transformed(self, fitted: _Fitted, Z: ArrayLike) -> Float32:
-        Z = checked_embeddings(Z, expected=fitted.weights.shape[1], name=type(self).__name__)
-        return self._ops().transform(Z)
-
-    def _logits(self, fitted: _Fitted, Z: ArrayLike) -> NDArray[np.float64]:
-        scores = self._ops().scores(self._transformed(fitted, Z), fitted.weights, fitted.bias)
-        return fitted.scale * scores.astype(np.float64)
+    def _answers(self, fitted: _Fitted, Z: ArrayLike, *, cosines: bool = False) -> Prediction:
+        Z = checked_embeddings(Z, expected=fitted.classifier.weights.shape[1], name=type(self).__name__)
+        return fitted.ops.predict(fitted.loaded, Z, cosines=cosines)
 
     def _fitted(self) -> _Fitted:
         if not self.__sklearn_is_fitted__():
@@ -302,27 +314,29 @@ class FewShotHead(Estimator):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_state")
 
+    # What a device holds stays there: a flat copy shares it, a pickle leaves it behind and loads it again.
 
-def _pooled(classes: Sequence[ClassStatistics], dim: int, ops: Ops) -> Support:
-    """What all classes remember, together.
+    def __copy__(self) -> Self:
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
 
-    Up to D samples the Gram matrix is the smaller one; past that the second moment is, and of the samples
-    only those to be held out are needed.
-    """
-    counts = np.array([s.count for s in classes], dtype=np.float64)
-    sums = np.stack([s.total for s in classes])
-    everything = counts.sum() <= dim and all(s.moment is None for s in classes)
-    kept = [s.samples if everything else s.samples[:HELD_OUT_PER_CLASS] for s in classes]
-    U = np.concatenate(kept)
-    index = np.repeat(np.arange(len(classes)), [len(samples) for samples in kept])
-    if everything:
-        return Support(U, index, counts, sums, None)
-    samples = [s.samples for s in classes if s.moment is None]
-    moment = ops.moment(np.concatenate(samples)) if samples else np.zeros((dim, dim))
-    for s in classes:
-        if s.moment is not None:
-            moment += s.moment
-    return Support(U, index, counts, sums, moment)
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        if "_state" in state:
+            state["_state"] = state["_state"][:2]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_state" in state:
+            ops, (classes, classifier) = find_ops(state["device"]), state["_state"]
+            state["_state"] = _Fitted(classes, classifier, ops, ops.load(classifier))
+        self.__dict__.update(state)
+
+
+def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def _plain(label: Any) -> Any:

@@ -2,49 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fieldshot.ops import Support
+
 if TYPE_CHECKING:
     from fieldshot.ops import Float32, Float64, Ops
 
-__all__ = ["HELD_OUT_PER_CLASS", "ClassStatistics"]
+__all__ = ["ClassStatistics", "added", "pooled"]
 
-# So many samples a class stay at hand for the leave-one-out scores, whatever its size.
-HELD_OUT_PER_CLASS = 64
+# So many samples a class stay at hand for the leave-one-out scores, whatever its size, and so many of all classes
+# together are held out: a temperature and a threshold need no more, and a fit's time stays bounded.
+_HELD_OUT_PER_CLASS, _HELD_OUT = 64, 2048
 
 
+@dataclass(frozen=True, slots=True)
 class ClassStatistics:
     """Count, sum and samples of one class; past 2 D samples their second moment instead.
 
     The (D, D) float64 second moment takes the room of 2 D float32 samples, so memory is bounded by that
-    of the larger of the two however many samples stream in. Immutable: `plus` gives a new one.
+    of the larger of the two however many samples stream in.
 
     Attributes
     ----------
     count : int
     total : float64 (D,), sum of the transformed embeddings.
-    samples : float32 (M, D), all of them, or the first `HELD_OUT_PER_CLASS` where `moment` is there.
+    samples : float32 (M, D), all of them, or the first `_HELD_OUT_PER_CLASS` where `moment` is there.
     moment : float64 (D, D) or None, second moment of all samples.
     """
 
-    __slots__ = ("count", "moment", "samples", "total")
+    count: int
+    total: Float64
+    samples: Float32
+    moment: Float64 | None = None
 
-    def __init__(self, count: int, total: Float64, samples: Float32, moment: Float64 | None = None) -> None:
-        self.count, self.total, self.samples, self.moment = count, total, samples, moment
 
-    @classmethod
-    def empty(cls, dim: int) -> ClassStatistics:
-        """A class without samples."""
-        return cls(0, np.zeros(dim), np.zeros((0, dim), np.float32))
+def added(before: ClassStatistics | None, U: Float32, total: Float64, ops: Ops) -> ClassStatistics:
+    """Statistics with more transformed embeddings `U` (M, D) of the class, whose sum is `total` (D,)."""
+    samples = U
+    if before is not None:
+        total = before.total + total
+        if before.moment is not None:
+            moment = ops.moment(U, before.moment)
+            return ClassStatistics(before.count + len(U), total, before.samples, moment)
+        samples = np.concatenate([before.samples, U])
+    count = len(samples)
+    if count <= max(2 * U.shape[1], _HELD_OUT_PER_CLASS):
+        return ClassStatistics(count, total, samples)
+    return ClassStatistics(count, total, samples[:_HELD_OUT_PER_CLASS].copy(), ops.moment(samples))
 
-    def plus(self, U: Float32, ops: Ops) -> ClassStatistics:
-        """These and the transformed embeddings `U` (M, D) together."""
-        count, total = self.count + len(U), self.total + U.sum(axis=0, dtype=np.float64)
-        if self.moment is not None:
-            return ClassStatistics(count, total, self.samples, self.moment + ops.moment(U))
-        samples = np.concatenate([self.samples, U])
-        if count <= 2 * U.shape[1] or count <= HELD_OUT_PER_CLASS:
-            return ClassStatistics(count, total, samples)
-        return ClassStatistics(count, total, samples[:HELD_OUT_PER_CLASS].copy(), ops.moment(samples))
+
+def pooled(classes: Sequence[ClassStatistics], ops: Ops) -> Support:
+    """What all classes remember, together.
+
+    Up to D samples the Gram matrix is the smaller one; past that the second moment is, and of the samples
+    only those to be held out are needed.
+    """
+    counts = np.array([s.count for s in classes], dtype=np.float64)
+    sums = np.stack([s.total for s in classes])
+    everything = counts.sum() <= sums.shape[1] and all(s.moment is None for s in classes)
+    most = None if everything else max(2, min(_HELD_OUT_PER_CLASS, _HELD_OUT // len(classes)))
+    kept = [s.samples[:most] for s in classes]
+    starts = np.zeros(len(classes) + 1, np.int32)
+    np.cumsum([len(samples) for samples in kept], out=starts[1:])
+    U = np.concatenate(kept)
+    if everything:
+        return Support(U, starts, counts, sums, None)
+    moments = [s.moment for s in classes if s.moment is not None]
+    samples = [s.samples for s in classes if s.moment is None]
+    moment = sum(moments[1:], start=moments[0]) if moments else None
+    if samples:
+        moment = ops.moment(np.concatenate(samples), moment)
+    return Support(U, starts, counts, sums, moment)

@@ -1,15 +1,38 @@
 """The numerical operations that a head is made of, and who computes them.
 
-`Ops` (fieldshot.ops.interface) is the whole seam between algorithm and hardware, each operation one launch on
-a GPU. `ReferenceOps` is the NumPy one, the yardstick for any other.
+`Ops` (fieldshot.ops.interface) is the whole seam between algorithm and hardware. `ReferenceOps` is the NumPy one, the
+yardstick for any other; `HostOps` and `CudaOps` launch the same kernels on the CPU and on a GPU.
 """
 
-from fieldshot.ops.interface import Float32, Float64, Index, Ops, Prior, Solution, Support, Transduction
+from fieldshot.ops.choice import DEVICES, Choice, choose, find_ops
+from fieldshot.ops.interface import (
+    Classifier,
+    Float32,
+    Float64,
+    Index,
+    Ops,
+    Prediction,
+    Prior,
+    Solution,
+    Support,
+    Transduction,
+)
 from fieldshot.ops.reference import ReferenceOps
 
-__all__ = ["Float32", "Float64", "Index", "Ops", "Prior", "Solution", "Support", "Transduction", "default_ops"]
-
-
-def default_ops() -> Ops:
-    """The operations that this machine runs best."""
-    return ReferenceOps()
+__all__ = [
+    "DEVICES",
+    "Choice",
+    "Classifier",
+    "Float32",
+    "Float64",
+    "Index",
+    "Ops",
+    "Prediction",
+    "Prior",
+    "ReferenceOps",
+    "Solution",
+    "Support",
+    "Transduction",
+    "choose",
+    "find_ops",
+]

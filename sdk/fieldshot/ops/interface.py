@@ -1,6 +1,7 @@
 """The seam between the algorithm (fieldshot.head) and the hardware: a handful of coarse operations.
 
-N samples, D embedding dimension, K classes.
+N samples, D embedding dimension, K classes. Samples come class by class: those of class k are the rows
+``starts[k]`` to ``starts[k + 1]``.
 """
 
 from __future__ import annotations
@@ -11,11 +12,22 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Float32", "Float64", "Index", "Ops", "Prior", "Solution", "Support", "Transduction"]
+__all__ = [
+    "Classifier",
+    "Float32",
+    "Float64",
+    "Index",
+    "Ops",
+    "Prediction",
+    "Prior",
+    "Solution",
+    "Support",
+    "Transduction",
+]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-Index = NDArray[np.intp]
+Index = NDArray[np.int32]
 
 
 class Prior(NamedTuple):
@@ -25,12 +37,16 @@ class Prior(NamedTuple):
     covariance : weight of the round covariance in the shared covariance, in degrees of freedom.
     spread : expected squared distance of a transformed embedding from its class mean.
     spread_weight : weight of `spread` against the measured one, in degrees of freedom.
+    temperature : factor on scores before the softmax.
+    temperature_weight : weight of `temperature` against the measured one, in samples.
     """
 
     mean: float
     covariance: float
     spread: float
     spread_weight: float
+    temperature: float
+    temperature_weight: float
 
 
 @dataclass(frozen=True)
@@ -38,30 +54,64 @@ class Support:
     """Transformed support samples and their statistics.
 
     U : float32 (M, D), samples at hand; all of them, or where `moment` is there, those to be held out.
-    index : intp (M,), their classes.
+    starts : int32 (K + 1), first row of each class in `U`, and M.
     counts : float64 (K,), samples of each class.   sums : float64 (K, D), their sums.
     moment : float64 (D, D), second moment of all samples; None where `U` has them all.
     """
 
     U: Float32
-    index: Index
+    starts: Index
     counts: Float64
     sums: Float64
     moment: Float64 | None
 
+    @property
+    def index(self) -> Index:
+        """Class of each row of `U`: int32 (M,)."""
+        return np.repeat(np.arange(len(self.counts), dtype=np.int32), np.diff(self.starts))
+
 
 class Solution(NamedTuple):
-    """A fitted head: scores are ``U @ weights.T + bias``.
+    """A fitted head, and what it would have said of its own samples had it not seen them.
 
-    weights : float32 (K, D).   bias : float32 (K,).
-    held_out : float64 (M, K), the scores of M samples under the head fitted without each of them.
-    held_out_class : intp (M,), their classes. Samples alone in their class have no such score.
+    weights : float32 (K, D).   bias : float32 (K,).   prototypes : float32 (K, D), class means of unit length.
+    temperature : factor on scores before the softmax, with the least log-loss on held-out samples.
+    known : float64 (M,), cosine of each sample with the nearest class mean, held out of its own.
+    unknown : float64 (M,), cosine with the nearest mean of another class. Both nan where alone in its class.
     """
 
     weights: Float32
     bias: Float32
-    held_out: Float64
-    held_out_class: Index
+    prototypes: Float32
+    temperature: float
+    known: Float64
+    unknown: Float64
+
+
+class Classifier(NamedTuple):
+    """What predicting needs: logits are ``temperature * (u @ weights.T + bias)`` of a transformed embedding u.
+
+    weights : float32 (K, D).   bias : float32 (K,).   prototypes : float32 (K, D), class means of unit length.
+    """
+
+    weights: Float32
+    bias: Float32
+    prototypes: Float32
+    temperature: float
+
+
+class Prediction(NamedTuple):
+    """Answers to N embeddings.
+
+    logits, probabilities : float64 (N, K).
+    best : int32 (N, top), classes of the largest logits, largest first.
+    cosines : float64 (N, K) with the class means; None unless asked for.
+    """
+
+    logits: Float64
+    probabilities: Float64
+    best: Index
+    cosines: Float64 | None
 
 
 class Transduction(NamedTuple):
@@ -77,24 +127,31 @@ class Transduction(NamedTuple):
 
 
 class Ops(Protocol):
-    """Coarse operations on embeddings; every implementation passes one conformance suite."""
+    """Coarse operations on embeddings; every implementation passes one conformance suite (tests/kernels)."""
 
     name: str
 
-    def transform(self, Z: Any) -> Float32:
-        """Signed square root, then unit length: (N, D) any float -> (N, D) float32."""
+    def absorb(self, Z: Any, starts: Index) -> tuple[Float32, Float64]:
+        """Transform embeddings and add up each class's: (N, D) any float -> (N, D) float32, (K, D) float64.
+
+        The transform is the signed square root, then unit length.
+        """
         ...
 
-    def moment(self, U: Float32) -> Float64:
-        """Second moment ``U.T @ U``: (N, D) -> (D, D)."""
+    def moment(self, U: Float32, before: Float64 | None = None) -> Float64:
+        """Second moment ``before + U.T @ U``: (N, D) -> (D, D)."""
         ...
 
     def fit(self, support: Support, prior: Prior) -> Solution:
-        """Solve for the weights: in the M x M Gram matrix, or in D x D where there is a second moment."""
+        """Fine-tune: in the M x M Gram matrix, or in D x D where there is a second moment."""
         ...
 
-    def scores(self, U: Float32, weights: Float32, bias: Float32) -> Float32:
-        """``U @ weights.T + bias``: (N, D) -> (N, K)."""
+    def load(self, classifier: Classifier) -> Any:
+        """Put a classifier where it will be used; what comes back is for `predict` of the same operations."""
+        ...
+
+    def predict(self, loaded: Any, Z: Any, *, top: int = 1, cosines: bool = False) -> Prediction:
+        """Transform embeddings (N, D) and answer, with the `top` best classes each."""
         ...
 
     def adapt(

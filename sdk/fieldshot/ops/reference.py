@@ -19,13 +19,25 @@ analysis. It needs only counts, sums and the second moment, which add and subtra
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fieldshot.ops.interface import Float32, Float64, Index, Prior, Solution, Support, Transduction
+from fieldshot.ops.interface import (
+    Classifier,
+    Float32,
+    Float64,
+    Index,
+    Prediction,
+    Prior,
+    Solution,
+    Support,
+    Transduction,
+)
 
-__all__ = ["ReferenceOps"]
+__all__ = ["ReferenceOps", "held_out_cosines", "held_out_scores", "softmax", "temperature"]
 
 
 class ReferenceOps:
@@ -33,44 +45,44 @@ class ReferenceOps:
 
     name = "reference"
 
-    def transform(self, Z: Any) -> Float32:
-        """Signed square root, then unit length: (N, D) any float -> (N, D) float32.
+    def absorb(self, Z: Any, starts: Index) -> tuple[Float32, Float64]:
+        """Transform embeddings and add up each class's: (N, D) any float -> (N, D) float32, (K, D) float64.
 
         The square root evens out the skew of ReLU features (the power transform of PT-MAP, Hu et al.
         2021, at one half); a zero embedding stays zero.
         """
-        Z = np.asarray(Z, dtype=np.float64)
-        # Scaled first, so that neither huge nor tiny embeddings leave the range of float32.
-        largest = np.abs(Z).max(axis=1, keepdims=True, initial=0.0)
-        Z = np.divide(Z, largest, out=np.zeros_like(Z), where=largest > 0)
-        U = np.sqrt(np.abs(Z))
-        norm = np.sqrt(np.einsum("nd,nd->n", U, U))[:, None]
-        np.divide(U, norm, out=U, where=norm > 0)
-        return np.asarray(np.copysign(U, Z), dtype=np.float32)
+        U = _transform(Z)
+        sums = [U[first:last].sum(axis=0, dtype=np.float64) for first, last in itertools.pairwise(starts)]
+        return U, np.stack(sums)
 
-    def moment(self, U: Float32) -> Float64:
-        """Second moment ``U.T @ U``: (N, D) -> (D, D)."""
+    def moment(self, U: Float32, before: Float64 | None = None) -> Float64:
+        """Second moment ``before + U.T @ U``: (N, D) -> (D, D)."""
         U64 = U.astype(np.float64)
-        return np.asarray(U64.T @ U64)
+        return np.asarray(U64.T @ U64 if before is None else before + U64.T @ U64)
 
     def fit(self, support: Support, prior: Prior) -> Solution:
-        """Solve for the weights: in the M x M Gram matrix, or in D x D where there is a second moment."""
-        residuals, offsets, scale, ridge = _setting(support, prior)
-        if support.moment is None:
-            inverse = _gram_inverse(residuals, ridge)
-            projected = inverse @ (residuals @ offsets.T)  # R H^-1 A^T, by the push-through identity
-            directions = (offsets - projected.T @ residuals) / ridge  # A H^-1, by Woodbury
-            leverage = 1.0 - ridge * np.diag(inverse)  # diag(R H^-1 R^T)
-        else:
-            solved = np.linalg.solve(_regular(support, support.moment, ridge), np.concatenate([offsets, residuals]).T).T
-            directions = solved[: len(offsets)]
-            projected = residuals @ directions.T
-            leverage = np.einsum("nd,nd->n", residuals, solved[len(offsets) :])
-        return _solution(support, offsets, directions, projected, leverage, scale, prior)
+        """Fine-tune: in the M x M Gram matrix, or in D x D where there is a second moment."""
+        means = support.sums / support.counts[:, None]
+        solved = _solve(support, prior)
+        weights, bias = _linear(
+            support.counts, means.mean(axis=0), solved.offsets, solved.directions, solved.scale, prior
+        )
+        scores, own = held_out_scores(support, prior)
+        factor = temperature(scores, own, prior.temperature, prior.temperature_weight)
+        known, unknown = held_out_cosines(support)
+        return Solution(weights, bias, _unit(means).astype(np.float32), factor, known, unknown)
 
-    def scores(self, U: Float32, weights: Float32, bias: Float32) -> Float32:
-        """``U @ weights.T + bias``: (N, D) -> (N, K)."""
-        return np.asarray(U @ weights.T + bias)
+    def load(self, classifier: Classifier) -> Classifier:
+        """Nothing to do: it stays where it is."""
+        return classifier
+
+    def predict(self, loaded: Classifier, Z: Any, *, top: int = 1, cosines: bool = False) -> Prediction:
+        """Transform embeddings (N, D) and answer, with the `top` best classes each."""
+        U = _transform(Z)
+        logits = loaded.temperature * (U @ loaded.weights.T + loaded.bias).astype(np.float64)
+        best = np.argsort(-logits, axis=1, kind="stable")[:, :top].astype(np.int32)
+        nearness = (U @ loaded.prototypes.T).astype(np.float64) if cosines else None
+        return Prediction(logits, softmax(logits), best, nearness)
 
     def adapt(
         self,
@@ -87,6 +99,7 @@ class ReferenceOps:
         counts for each class by its probability there, times `rule.weight`.
         """
         residuals, _, scale, ridge = _setting(support, prior)
+        scatter = inverse = np.zeros((0, 0))
         if support.moment is None:
             inverse = _gram_inverse(residuals, ridge)
         else:
@@ -107,10 +120,52 @@ class ReferenceOps:
         return weights, bias
 
 
+class _Solved(NamedTuple):
+    """What H^-1 makes of offsets A and residuals R.
+
+    directions A H^-1 (K, D), projected R H^-1 A^T (M, K), leverage diag(R H^-1 R^T) (M,), Sigma^-1 = scale H^-1.
+    """
+
+    offsets: Float64
+    directions: Float64
+    projected: Float64
+    leverage: Float64
+    scale: float
+
+
+def _solve(support: Support, prior: Prior) -> _Solved:
+    residuals, offsets, scale, ridge = _setting(support, prior)
+    if support.moment is None:
+        inverse = _gram_inverse(residuals, ridge)
+        projected = inverse @ (residuals @ offsets.T)  # R H^-1 A^T, by the push-through identity
+        directions = (offsets - projected.T @ residuals) / ridge  # A H^-1, by Woodbury
+        leverage = 1.0 - ridge * np.diag(inverse)  # diag(R H^-1 R^T)
+    else:
+        solved = np.linalg.solve(_regular(support, support.moment, ridge), np.concatenate([offsets, residuals]).T).T
+        directions = solved[: len(offsets)]
+        projected = residuals @ directions.T
+        leverage = np.einsum("nd,nd->n", residuals, solved[len(offsets) :])
+    return _Solved(offsets, directions, projected, leverage, scale)
+
+
+def _transform(Z: Any) -> Float32:
+    Z = np.asarray(Z, dtype=np.float64)
+    # Scaled first, so that neither huge nor tiny embeddings leave the range of float32.
+    largest = np.abs(Z).max(axis=1, keepdims=True, initial=0.0)
+    Z = np.divide(Z, largest, out=np.zeros_like(Z), where=largest > 0)
+    return np.asarray(np.copysign(_unit(np.sqrt(np.abs(Z))), Z), dtype=np.float32)
+
+
+def _unit(rows: Float64) -> Float64:
+    """Rows of unit length; zero stays zero."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
+    return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
+
+
 def _setting(support: Support, prior: Prior) -> tuple[Float64, Float64, float, float]:
     """Residuals R (M, D), offsets a_k (K, D), and scale, ridge with Sigma^-1 = scale * (S + ridge I)^-1."""
     means = support.sums / support.counts[:, None]
-    residuals = support.U - means[support.index]
+    residuals = support.U.astype(np.float64) - means[support.index]
     if support.moment is None:
         scatter_trace = float(np.einsum("nd,nd->", residuals, residuals))
     else:
@@ -133,30 +188,6 @@ def _regular(support: Support, moment: Float64, ridge: float) -> Float64:
     return scatter
 
 
-def _solution(
-    support: Support,
-    offsets: Float64,
-    directions: Float64,
-    projected: Float64,
-    leverage: Float64,
-    scale: float,
-    prior: Prior,
-) -> Solution:
-    """Weights and biases, and the scores of each sample under the head fitted without it.
-
-    offsets A (K, D), directions A H^-1 (K, D), projected R H^-1 A^T (N, K), leverage diag(R H^-1 R^T) (N,).
-    """
-    counts, index = support.counts, support.index
-    between = offsets @ directions.T  # A H^-1 A^T
-    centre = (support.sums / counts[:, None]).mean(axis=0)
-    weights, bias = _linear(counts, centre, offsets, directions, scale, prior)
-
-    keep = np.flatnonzero(counts[index] > 1)
-    own = index[keep]
-    held_out = _held_out(own, counts, between, projected[keep], leverage[keep], scale - 1.0, prior)
-    return Solution(weights, bias, held_out, own)
-
-
 def _linear(
     counts: Float64, centre: Float64, offsets: Float64, directions: Float64, scale: float, prior: Prior
 ) -> tuple[Float32, Float32]:
@@ -167,21 +198,18 @@ def _linear(
     return weights.astype(np.float32), bias.astype(np.float32)
 
 
-def _held_out(
-    own: Index,
-    counts: Float64,
-    between: Float64,
-    projected: Float64,
-    leverage: Float64,
-    scale: float,
-    prior: Prior,
-) -> Float64:
-    """Leave-one-out scores (M, K) in closed form.
+def held_out_scores(support: Support, prior: Prior) -> tuple[Float64, Index]:
+    """Scores (M', K) of each sample under the head fitted without it, in closed form, and its class (M',).
 
-    Without a sample with residual r of a class of n: mu' = mu - r / (n - 1), S' = S - n / (n - 1) r r^T, so
-    H'^-1 follows from H^-1 by Sherman and Morrison, and every new product is a combination of old ones. The
-    ridge stays as it was.
+    Samples alone in their class have none. Without a sample with residual r of a class of n:
+    mu' = mu - r / (n - 1), S' = S - n / (n - 1) r r^T, so H'^-1 follows from H^-1 by Sherman and Morrison,
+    and every new product is a combination of old ones. The ridge stays as it was.
     """
+    counts, solved = support.counts, _solve(support, prior)
+    keep = np.flatnonzero(counts[support.index] > 1)
+    own = support.index[keep]
+    between = solved.offsets @ solved.directions.T  # A H^-1 A^T
+    projected, leverage = solved.projected[keep], solved.leverage[keep]
     rows, classes = np.arange(len(own)), len(counts)
     n = counts[own]
     shift = 1.0 / ((n - 1.0) * classes)  # the centre moves by -shift * r
@@ -201,4 +229,72 @@ def _held_out(
     left = np.repeat(counts[None], len(own), axis=0)
     left[rows, own] -= 1.0
     trust = left / (left + prior.mean)
-    return np.asarray(scale * (trust * query - 0.5 * trust**2 * norm))
+    return np.asarray((solved.scale - 1.0) * (trust * query - 0.5 * trust**2 * norm)), own
+
+
+def held_out_cosines(support: Support) -> tuple[Float64, Float64]:
+    """Cosines of each sample with the nearest class mean, held out of its own, and with the nearest other one.
+
+    Both float64 (M,), nan for samples alone in their class.
+    """
+    U, index, counts = support.U, support.index, support.counts
+    prototypes = support.sums / counts[:, None]
+    rows, n = np.arange(len(index)), counts[index]
+    products = U @ prototypes.T
+    squares = np.einsum("nd,nd->n", U, U, dtype=np.float64)
+    norms = np.einsum("kd,kd->k", prototypes, prototypes)
+    cosines = _cosine(products, squares[:, None] * norms)
+    # The own mean without the sample is (n mu - u) / (n - 1); the factor 1 / (n - 1) falls out of the cosine.
+    own = products[rows, index]
+    cosines[rows, index] = _cosine(n * own - squares, squares * (n**2 * norms[index] - 2 * n * own + squares))
+    known = cosines.max(axis=1)
+    cosines[rows, index] = -np.inf
+    alone = n < 2
+    return np.where(alone, np.nan, known), np.where(alone, np.nan, cosines.max(axis=1))
+
+
+def _cosine(products: Float64, squares: Float64) -> Float64:
+    """Inner products over the root of the product of both squared lengths; 0 where that is 0."""
+    lengths = np.sqrt(np.maximum(squares, 0.0))
+    return np.divide(products, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+
+
+def softmax(logits: Float64) -> Float64:
+    """Row-wise softmax of (N, K) logits."""
+    exps = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exps / exps.sum(axis=1, keepdims=True))
+
+
+def temperature(scores: Float64, index: Index, prior_scale: float, prior_samples: float) -> float:
+    """The factor on scores with the least class-balanced log-loss on held-out samples.
+
+    Temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017) on
+    leave-one-out scores, with a log-normal prior around `prior_scale` worth `prior_samples` samples.
+
+    Parameters
+    ----------
+    scores : float64 (M, K), held-out scores.   index : intp (M,), their classes.
+    """
+    if len(scores) == 0 or scores.shape[1] < 2:
+        return prior_scale
+    weight = 1.0 / np.bincount(index, minlength=scores.shape[1])[index]
+    weight *= len(index) / weight.sum()
+    rows = np.arange(len(index))
+
+    def slope(log_scale: float) -> float:
+        """Derivative of the objective by the logarithm of the scale."""
+        scale = math.exp(log_scale)
+        expected = (softmax(scale * scores) * scores).sum(axis=1)
+        data = scale * float(weight @ (expected - scores[rows, index]))
+        return data + prior_samples * (log_scale - math.log(prior_scale))
+
+    # Bisection: the slope is negative far left (the prior) and positive far right, and 30 halvings of a
+    # range of e^20 end within 1e-8 of a sign change.
+    low, high = math.log(prior_scale) - 10.0, math.log(prior_scale) + 10.0
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        if slope(middle) > 0:
+            high = middle
+        else:
+            low = middle
+    return math.exp(0.5 * (low + high))

@@ -125,9 +125,9 @@ class Model:
         """
         head = self.head
         assert head is not None  # `check` has seen labels
-        logs = head.predict_log_proba(embeddings)
+        logs, cosines = head.log_proba_and_cosines(embeddings)
         # Not below, rather than above: without a threshold (nan) everything counts as known.
-        known = ~(head.cosines(embeddings)[:, self._columns].max(axis=1) < head.threshold_)
+        known = ~(cosines[:, self._columns].max(axis=1) < head.threshold_)
         best = logs[:, self._columns].argmax(axis=1)
         rows = np.arange(len(logs))
         known &= logs[rows, self._negatives[best]] <= logs[rows, self._columns[best]]

@@ -9,7 +9,9 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from fieldshot.head.calibration import open_set, softmax, temperature
+from fieldshot.head.calibration import open_set
+from fieldshot.ops import Support
+from fieldshot.ops.reference import held_out_cosines, softmax, temperature
 
 
 def held_out(seed, samples=200, classes=5, sharpness=2.0):
@@ -53,6 +55,12 @@ def embeddings(seed, classes=5, count=40, dim=12, spread=0.7):
     ), index
 
 
+def cosines(U, index):
+    counts = np.bincount(index)
+    sums = np.stack([U[index == k].sum(axis=0, dtype=np.float64) for k in range(len(counts))])
+    return held_out_cosines(Support(U, np.append(0, np.cumsum(counts)), counts.astype(float), sums, None))
+
+
 def brute_force(U, index):
     """Best cosine of each sample with the class means without it, and with those of the other classes."""
     known, unknown = [], []
@@ -69,9 +77,7 @@ def brute_force(U, index):
 @pytest.mark.parametrize("rate", [None, 0.1, 0.02])
 def test_open_set_is_what_holding_samples_out_gives(rate, spread):
     U, index = embeddings(0, spread=spread)
-    counts = np.bincount(index).astype(float)
-    prototypes = np.stack([U[index == k].mean(axis=0, dtype=np.float64) for k in range(5)])
-    result = open_set(U, index, counts, prototypes, rate)
+    result = open_set(*cosines(U, index), 5, rate)
     known, unknown = brute_force(U, index)
     expected = np.quantile(unknown, 1 - (rate or 0.05))
     if rate is None:
@@ -85,7 +91,6 @@ def test_open_set_is_what_holding_samples_out_gives(rate, spread):
 @pytest.mark.parametrize(("count", "rate"), [(3, None), (1, None), (19, 0.01)])
 def test_too_few_samples_promise_nothing(count, rate):
     U, index = embeddings(1, count=count)
-    prototypes = np.stack([U[index == k].mean(axis=0, dtype=np.float64) for k in range(5)])
-    result = open_set(U, index, np.bincount(index).astype(float), prototypes, rate)
+    result = open_set(*cosines(U, index), 5, rate)
     assert math.isnan(result.threshold)
     assert result.samples == (len(U) if count > 1 else 0)

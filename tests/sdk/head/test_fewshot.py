@@ -302,18 +302,19 @@ def test_parameters_out_of_range_are_refused(params):
 
 def test_a_prediction_takes_labels_and_weights_from_one_fit(monkeypatch):
     Z, y = samples(14, [5, 5], spread=0.1)
-    head = FewShotHead().fit(Z, y)
-    ops = head._ops()
+    ops = FewShotHead()._ops()
+    head = FewShotHead()
 
     class Meanwhile(type(ops)):
         """Another thread fits other classes in the middle of a prediction."""
 
-        def scores(self, U, weights, bias):
+        def predict(self, loaded, queries, **options):
             monkeypatch.setattr(FewShotHead, "_ops", lambda self: ops)
             head.fit(Z, np.where(y == 0, "p", "q"))
-            return super().scores(U, weights, bias)
+            return super().predict(loaded, queries, **options)
 
     monkeypatch.setattr(FewShotHead, "_ops", lambda self: Meanwhile())
+    head.fit(Z, y)
     assert head.predict(Z).tolist() == y.tolist()
     assert head.predict(Z).tolist() == np.where(y == 0, "p", "q").tolist()
 

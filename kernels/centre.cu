@@ -1,0 +1,44 @@
+// From statistics to what the solution is made of.
+//
+//   `centre`     means mu_k = sums_k / counts_k, their common centre m, offsets a_k = mu_k - m        (K, D), (D)
+//   `residuals`  r_i = u_i - mu_k(i), squares |u_i|^2; prototypes mu_k / |mu_k|                       (M, D), (M), (K, D)
+//
+// `centre`: a block a chunk of dimensions. `residuals`: a warp a row, of samples first, then of classes.
+
+#include "linear.cuh"
+
+KERNEL(centre, CentreParams) {
+  for (int chunk = block(); chunk < chunks<double>(p.D); chunk += blocks()) {
+    combine<double>(chunk, p.D, p.sums, p.D, 0, p.K, [&](int, int k) { return 1 / (p.K * p.counts[k]); },
+                    [&](int, int d, double sum) { p.centre[d] = sum; });
+    // The same lane on, for its own dimensions.
+    const int from = chunk * CHUNK<double>, to = from + CHUNK<double> < p.D ? from + CHUNK<double> : p.D;
+    for (int k = 0; k < p.K; ++k) {
+      const size_t row = (size_t)k * p.D;
+      const double weight = 1 / p.counts[k];
+      for (int d = from + lane(); d < to; d += LANES) {
+        const double mean = p.sums[row + d] * weight;
+        p.means[row + d] = (float)mean;
+        p.offsets[row + d] = (float)(mean - p.centre[d]);
+      }
+    }
+  }
+}
+
+KERNEL(residuals, CentreParams) {
+  for (int i = block() * WARPS + warp(); i < p.M + p.K; i += blocks() * WARPS) {
+    const bool sample = i < p.M;
+    const float* row = sample ? p.U + (size_t)i * p.D : p.means + (size_t)(i - p.M) * p.D;
+    double square = 0;
+    for (int d = warp_lane(); d < p.D; d += WARP) square += (double)row[d] * row[d];
+    square = warp_sum(square);
+    if (sample) {
+      if (warp_lane() == 0) p.squares[i] = square;
+      const float* mean = p.means + (size_t)p.index[i] * p.D;
+      for (int d = warp_lane(); d < p.D; d += WARP) p.residuals[(size_t)i * p.D + d] = row[d] - mean[d];
+    } else {
+      const float unit = square > 0 ? (float)(1 / sqrt(square)) : 0;
+      for (int d = warp_lane(); d < p.D; d += WARP) p.prototypes[(size_t)(i - p.M) * p.D + d] = unit * row[d];
+    }
+  }
+}

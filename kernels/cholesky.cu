@@ -1,0 +1,119 @@
+// The system H = L L^T and what is to be multiplied by H^-1, solved together by blocks.
+//
+// `assemble` lays out one matrix `system` of n columns: H (n, n), below it the right-hand rows b. The blocked Cholesky
+// factorisation carried on below H turns each row b into b L^-T: forward substitution comes with the factor.
+//
+//   samples up to D (dual)   n = N   H = R R^T + ridge I         rows: K of A R^T, then identity (N, n): L^-T
+//   more than D (primal)     n = D   H = S + ridge I             rows: K of A, then residuals (M, n)
+//                                    S = moment - sum_k sums_k sums_k^T / counts_k
+//   adapt                    n = N or D                          rows: identity
+//
+// For each block column of 64: `cholesky_diagonal` factors its diagonal block and inverts it (one block, shared memory),
+// `cholesky_panel` multiplies the rows below by that inverse (a warp four rows) and keeps them transposed as well,
+// `cholesky_update` subtracts their products from the columns to the right (a block a 64 x 64 tile). Rows of the identity are zero up to their own block and are
+// left out until then.
+// Floor: n^3 / 6 + (rows - n) n^2 / 2 float64 operations, 3 n / 64 launches.
+
+#include "factor.cuh"
+#include "tile.cuh"
+
+KERNEL(assemble, SystemParams) {
+  if (p.moment) {
+    for (int i = (block() * WARPS + warp()) * ROWS; i < p.n; i += blocks() * WARPS * ROWS) {
+      const auto row = [&](int r) { return i + r < p.n ? i + r : p.n - 1; };
+      for (int chunk = 0; chunk < chunks<double, ROWS, WARP>(i + ROWS < p.n ? i + ROWS : p.n); ++chunk)
+        combine<double, ROWS, WARP>(
+            chunk, p.n, p.sums, p.n, 0, p.K,
+            [&](int r, int k) { return p.sums[(size_t)k * p.n + row(r)] / p.counts[k]; },
+            [&](int r, int j, double value) {
+              if (j > row(r) || i + r >= p.n) return;
+              const size_t at = (size_t)row(r) * p.n + j;
+              p.system[at] = p.moment[at] - value + (row(r) == j ? p.ridge : 0);
+            });
+    }
+  } else {
+    for (int i = block() * LANES + lane(); i < p.n; i += blocks() * LANES) p.system[(size_t)i * p.n + i] += p.ridge;
+  }
+  for (int i = p.n + block() * WARPS + warp(); i < p.rows; i += blocks() * WARPS) {
+    double* row = p.system + (size_t)i * p.n;
+    if (i >= p.identity) {
+      for (int j = warp_lane(); j < p.n; j += WARP) row[j] = i - p.identity == j;
+    } else if (p.right) {
+      for (int j = warp_lane(); j < p.n; j += WARP) row[j] = p.right[(size_t)(i - p.n) * p.n + j];
+    }
+  }
+}
+
+KERNEL(cholesky_diagonal, SystemParams) {
+  double* L = (double*)shared_memory();
+  double* line = L + TILE * TILE;
+  const int w = p.n - p.start < TILE ? p.n - p.start : TILE;
+  for (int t = lane(); t < w * w; t += LANES)
+    L[t] = t % w <= t / w ? p.system[(size_t)(p.start + t / w) * p.n + p.start + t % w] : 0;
+  sync();
+  factor(L, w, line);
+  for (int t = lane(); t < w * w; t += LANES)
+    if (t % w <= t / w) p.system[(size_t)(p.start + t / w) * p.n + p.start + t % w] = L[t];
+  sync();
+  invert(L, w, line);
+  for (int t = lane(); t < w * w; t += LANES) p.inverse[t % w * w + t / w] = L[t];  // transposed: read along its rows
+}
+
+// Whether row i is one of the identity's that is still zero in the block column `start`.
+DEVICE bool untouched(const SystemParams& p, int i) { return i >= p.identity && (i - p.identity) / TILE > p.start / TILE; }
+
+KERNEL(cholesky_panel, SystemParams) {
+  SHARED(double, old, WARPS* ROWS* TILE);
+  const int w = p.n - p.start < TILE ? p.n - p.start : TILE;
+  double* mine = old + warp() * ROWS * TILE;
+  const int first = p.start + w, step = blocks() * WARPS * ROWS;
+  for (int base = first + block() * WARPS * ROWS; base < p.rows; base += step) {
+    const int i = base + warp() * ROWS, count = p.rows - i < ROWS ? p.rows - i : ROWS;
+    const bool active = count > 0 && !(untouched(p, i) && untouched(p, i + count - 1));
+    double* row = p.system + (size_t)i * p.n + p.start;
+    if (active)
+      for (int r = 0; r < ROWS; ++r)
+        for (int j = warp_lane(); j < w; j += WARP) mine[r * TILE + j] = r < count ? row[(size_t)r * p.n + j] : 0;
+    sync();
+    if (active)
+      for (int chunk = 0; chunk < chunks<double, ROWS, WARP>(w); ++chunk) {
+        const int end = (chunk + 1) * CHUNK<double, ROWS, WARP>;  // the inverse is triangular
+        combine<double, ROWS, WARP>(
+            chunk, w, p.inverse, w, 0, end < w ? end : w, [&](int r, int k) { return mine[r * TILE + k]; },
+            [&](int r, int j, double value) {
+              if (r >= count) return;
+              row[(size_t)r * p.n + j] = value;
+              p.panel[(size_t)j * p.rows + i + r] = value;
+            });
+      }
+    else if (count > 0)
+      for (int r = 0; r < count; ++r)
+        for (int j = warp_lane(); j < w; j += WARP) p.panel[(size_t)j * p.rows + i + r] = 0;
+    sync();
+  }
+}
+
+KERNEL(cholesky_update, SystemParams) {
+  SHARED(double, left, DEPTH<double>* TILE);
+  SHARED(double, right, DEPTH<double>* TILE);
+  const int w = p.n - p.start < TILE ? p.n - p.start : TILE, first = p.start + w;
+  const int across = (p.n - first + TILE - 1) / TILE, down = (p.rows - first + TILE - 1) / TILE;
+  for (int task = block(); task < across * down; task += blocks()) {
+    const int row = first + task / across * TILE, column = first + task % across * TILE;
+    if (column > row + TILE - 1) continue;  // above the diagonal
+    if (untouched(p, row) && untouched(p, row + TILE - 1)) continue;
+    Tile<double> tile;
+    for (int from = 0; from < w; from += DEPTH<double>) {
+      const int depth = from + DEPTH<double> < w ? DEPTH<double> : w - from;
+      sync();  // those who still read the last panels
+      stage(left, p.panel + (size_t)from * p.rows, p.rows, depth, row, p.rows);
+      stage(right, p.panel + (size_t)from * p.rows, p.rows, depth, column, p.n);
+      sync();
+      tile.add(left, right, depth);
+    }
+    tile.each([&](int i, int j, double value) {
+      if (row + i < p.rows && column + j < p.n && column + j <= row + i)
+        p.system[(size_t)(row + i) * p.n + column + j] -= value;
+    });
+  }
+}

@@ -1,0 +1,178 @@
+// The one struct that each kernel takes, declared here once. fieldshot/ops/params.py reads this file, so a struct is
+// nothing but lines `type name, name;` of pointers, int and double; a field's comment gives its shape.
+//
+// N samples, D embedding dimension, K classes, M queries or held-out samples. Matrices are row by row. Samples come
+// class by class: class k has rows starts[k] to starts[k + 1], and index[i] is the class of row i.
+#pragma once
+
+struct TransformParams {
+  const float* Z;  // (N, D)
+  float* U;        // (N, D)
+  int N, D;
+};
+
+struct ClassSumsParams {
+  const float* U;     // (N, D)
+  const int* starts;  // (K + 1)
+  double* sums;       // (K, D)
+  int D, K;
+};
+
+// Scratch: what a kernel leaves for its own later steps.
+struct FitParams {
+  const float* U;       // (N, D), N samples of all classes
+  const int* index;     // (N)
+  const int* starts;    // (K + 1)
+  float* weights;       // (K, D)
+  float* bias;          // (K)
+  float* prototypes;    // (K, D), unit length
+  double* temperature;  // (1)
+  double* known;        // (N), nan where alone in its class
+  double* unknown;      // (N)
+  double* counts;       // scratch (K)
+  double* cross;        // scratch (N, K)
+  double* right;        // scratch (N, K)
+  double* half;         // scratch (N, K)
+  double* projected;    // scratch (N, K)
+  double* means;        // scratch (K, K)
+  double* between;      // scratch (K, K)
+  double* squares;      // scratch (N)
+  double* leverage;     // scratch (N)
+  double* sample_centre;  // scratch (N)
+  double* class_centre;   // scratch (K)
+  float* coefficients;  // scratch (K, N)
+  float* held_out;      // scratch (N, K)
+  double mean_prior, covariance_prior, spread, spread_weight, temperature_prior, temperature_weight;
+  int N, D, K;
+};
+
+struct HeldOutParams {
+  const int* index;         // (M)
+  const double* counts;     // (K), all samples, held out or not
+  const double* cross;      // (M, K), samples with class means
+  const double* squares;    // (M), samples with themselves
+  const double* means;      // (K, K), class means with one another
+  const double* projected;  // (M, K), R H^-1 A^T
+  const double* leverage;   // (M), diagonal of R H^-1 R^T
+  const double* between;    // (K, K), A H^-1 A^T
+  float* held_out;          // (M, K)
+  double* known;            // (M)
+  double* unknown;          // (M)
+  double scale, mean_prior;
+  int M, K;
+};
+
+struct TemperatureParams {
+  const float* held_out;  // (M, K)
+  const int* index;       // (M)
+  const int* starts;      // (K + 1), of the held-out samples
+  const double* counts;   // (K), of all samples
+  double* temperature;    // (1)
+  double prior, prior_weight;
+  int M, K;
+};
+
+struct MomentParams {
+  const float* U;        // (N, D)
+  const double* before;  // (D, D) or null
+  double* partial;       // scratch (slices, D, D)
+  double* moment;        // (D, D)
+  int N, D, slices;
+};
+
+struct ProductParams {
+  const void* A;  // (n, depth)
+  const void* B;  // (m, depth)
+  double* C;      // (n, m)
+  int n, m, depth, lda, ldb, ldc, lower;
+};
+
+struct CentreParams {
+  const float* U;        // (M, D), samples to be held out
+  const int* index;      // (M)
+  const double* sums;    // (K, D)
+  const double* counts;  // (K)
+  double* centre;        // (D)
+  float* means;          // (K, D)
+  float* offsets;        // (K, D)
+  float* residuals;      // (M, D)
+  float* prototypes;     // (K, D)
+  double* squares;       // (M)
+  int M, D, K;
+};
+
+struct SystemParams {
+  const double* moment;  // (n, n), or null where H without its ridge is in `system` already
+  const double* sums;    // (K, n), with `moment`
+  const double* counts;  // (K), with `moment`
+  const float* right;    // (identity - n, n), right-hand rows, or null where they are in `system` already
+  double* inverse;       // scratch (64, 64)
+  double* panel;         // scratch (64, rows)
+  double* system;        // (rows, n)
+  double ridge;
+  int n, rows, identity, K, start;  // identity: the first row of the identity; start: the block column at work
+};
+
+struct BackParams {
+  const double* system;  // (rows, n), factored
+  double* solved;        // (K, n)
+  int n, K;
+};
+
+struct GatherParams {
+  const double* system;  // (rows, n), factored
+  const double* solved;  // (K, n)
+  double* projected;     // (M, K), written in the dual case only
+  double* leverage;      // (M)
+  double* between;       // (K, K); holds A A^T in the dual case before
+  const double* half;    // (K, K), products of the forward rows; dual case only
+  double ridge;
+  int n, M, K, dual;
+};
+
+struct WeightsParams {
+  const float* U;         // (N, D), dual case only
+  const int* index;       // (N), dual case only
+  const double* solved;   // (K, N) in the dual case, else (K, D)
+  float* coefficients;    // scratch (K, N), dual case only
+  const double* counts;   // (K)
+  const double* between;  // (K, K)
+  const double* centre;   // (D)
+  float* weights;         // (K, D)
+  float* bias;            // (K)
+  double scale, ridge, mean_prior;
+  int N, D, K, dual;
+};
+
+struct PredictParams {
+  const float* Z;           // (N, D)
+  const float* weights;     // (K, D)
+  const float* bias;        // (K)
+  const float* prototypes;  // (K, D)
+  double* logits;           // (N, K)
+  double* probabilities;    // (N, K)
+  double* cosines;          // (N, K), or null
+  int* best;                // (N, top)
+  double scale;
+  int N, D, K, top;
+};
+
+struct AdaptParams {
+  const float* queries;    // (M, D), unlabelled
+  const float* residuals;  // (N, D) in the dual case, else null
+  const double* inverse;   // (N, N) in the dual case, else (D, D): H^-1
+  const double* counts;    // (K)
+  const double* sums;      // (K, D)
+  float* weights;          // (K, D), start and result
+  float* bias;             // (K), start and result
+  double* share;           // scratch (M, K)
+  double* soft_counts;     // scratch (K)
+  float* means;            // scratch (K, D)
+  float* offsets;          // scratch (K, D)
+  double* centre;          // scratch (D)
+  double* products;        // scratch (K, N), dual case only
+  double* solved;          // scratch (K, N), dual case only
+  float* directions;       // scratch (K, D)
+  double temperature, weight, scale, ridge, mean_prior;
+  int M, N, D, K, steps;
+};

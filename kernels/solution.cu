@@ -1,0 +1,97 @@
+// From the factored system (cholesky.cu) to a head.
+//
+//   `back`       rows y = b L^-T  ->  x = y L^-1 = b H^-1             (K, n), substitution from the last column on
+//   `gather`     dual: P = solved^T, leverage = 1 - ridge |l_i|^2 with l_i the rows of L^-T,
+//                A H^-1 A^T = (A A^T - Y Y^T) / ridge (Woodbury);     primal: leverage = |y_i|^2
+//   `weights`    primal: scale g_k A H^-1;  dual: scale g_k / ridge (a_k - sum_i P[i,k] r_i), a sum over the samples
+//                by the factors of `coefficients`
+//   `bias`       -scale g_k^2 / 2 (A H^-1 A^T)[k,k] - weights_k . m
+//   `held_out`, `temperature`: held_out.cuh
+//
+// `back`: a block takes RIGHT rows, kept in shared memory, a lane a column. `gather`, `coefficients`, `bias`, `held_out`: a
+// warp a row. `weights`: a block a chunk of dimensions of four classes. `temperature`: one block.
+
+#include "held_out.cuh"
+#include "linear.cuh"
+
+constexpr int RIGHT = 4;
+
+KERNEL(back, BackParams) {
+  double* y = (double*)shared_memory();  // (RIGHT, n), and zeros past the last row
+  for (int first = block() * RIGHT; first < p.K; first += blocks() * RIGHT) {
+    for (int r = 0; r < RIGHT; ++r)
+      for (int j = lane(); j < p.n; j += LANES)
+        y[r * p.n + j] = first + r < p.K ? p.system[(size_t)(p.n + first + r) * p.n + j] : 0;
+    sync();
+    for (int i = p.n - 1; i >= 0; --i) {
+      const double* row = p.system + (size_t)i * p.n;
+      const double pivot = 1 / row[i];
+      double x[RIGHT];
+      for (int r = 0; r < RIGHT; ++r) x[r] = y[r * p.n + i] * pivot;
+      for (int j = lane(); j < i; j += LANES)
+        for (int r = 0; r < RIGHT; ++r) y[r * p.n + j] -= x[r] * row[j];
+      for (int r = lane(); r < RIGHT; r += LANES)
+        if (first + r < p.K) p.solved[(size_t)(first + r) * p.n + i] = y[r * p.n + i] * pivot;
+      sync();
+    }
+  }
+}
+
+KERNEL(gather, GatherParams) {
+  const int samples = p.n + p.K;  // the first row of the held-out samples, or of the identity
+  for (int i = block() * WARPS + warp(); i < p.M; i += blocks() * WARPS) {
+    const double* row = p.system + (size_t)(samples + i) * p.n;
+    double square = 0;
+    for (int j = warp_lane(); j < p.n; j += WARP) square += row[j] * row[j];
+    square = warp_sum(square);
+    if (warp_lane() == 0) p.leverage[i] = p.dual ? 1 - p.ridge * square : square;
+    if (p.dual)
+      for (int k = warp_lane(); k < p.K; k += WARP) p.projected[(size_t)i * p.K + k] = p.solved[(size_t)k * p.n + i];
+  }
+  if (p.dual)
+    for (int t = block() * LANES + lane(); t < p.K * p.K; t += blocks() * LANES)
+      p.between[t] = (p.between[t] - p.half[t]) / p.ridge;
+}
+
+KERNEL(coefficients, WeightsParams) {
+  for (int k = block() * WARPS + warp(); k < p.K; k += blocks() * WARPS) {
+    const double factor = p.scale * p.counts[k] / (p.counts[k] + p.mean_prior) / p.ridge;
+    for (int i = warp_lane(); i < p.N; i += WARP) {
+      const int own = p.index[i];
+      const double mean = ((own == k) - 1.0 / p.K) / p.counts[own];
+      p.coefficients[(size_t)k * p.N + i] = (float)(factor * (mean - p.solved[(size_t)k * p.N + i]));
+    }
+  }
+}
+
+KERNEL(weights, WeightsParams) {
+  if (p.dual) {
+    combine_rows(p.U, p.coefficients, p.weights, p.N, p.D, p.K, block(), blocks());
+    return;
+  }
+  for (int k = block(); k < p.K; k += blocks()) {
+    const double factor = p.scale * p.counts[k] / (p.counts[k] + p.mean_prior);
+    for (int d = lane(); d < p.D; d += LANES)
+      p.weights[(size_t)k * p.D + d] = (float)(factor * p.solved[(size_t)k * p.D + d]);
+  }
+}
+
+KERNEL(bias, WeightsParams) {
+  for (int k = block() * WARPS + warp(); k < p.K; k += blocks() * WARPS) {
+    double shift = 0;
+    for (int d = warp_lane(); d < p.D; d += WARP) shift += p.weights[(size_t)k * p.D + d] * p.centre[d];
+    shift = warp_sum(shift);
+    const double trust = p.counts[k] / (p.counts[k] + p.mean_prior);
+    if (warp_lane() == 0)
+      p.bias[k] = (float)(-0.5 * p.scale * trust * trust * p.between[(size_t)k * p.K + k] - shift);
+  }
+}
+
+KERNEL(held_out, HeldOutParams) {
+  for (int i = block() * WARPS + warp(); i < p.M; i += blocks() * WARPS) held_out_row(p, i);
+}
+
+KERNEL(temperature, TemperatureParams) {
+  const double temperature = temperature_of(p);
+  if (lane() == 0) *p.temperature = temperature;
+}

@@ -1,0 +1,159 @@
+"""The operations on a CUDA device: the kernels as compiled by nvcc, launched through PyCUDA."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldshot.device import LANES, Device, Workspace
+from fieldshot.errors import DeviceError
+from fieldshot.ops import sources
+from fieldshot.ops.interface import Classifier
+from fieldshot.ops.kernels import KernelOps
+
+__all__ = ["CudaOps", "CudaRunner"]
+
+_WARP = 32
+_lock = threading.Lock()
+_devices: dict[int, Device] = {}
+
+
+class CudaOps(KernelOps):
+    """`fieldshot.ops.Ops` on a CUDA device.
+
+    Parameters
+    ----------
+    index : int
+        Which device.
+
+    Raises
+    ------
+    MissingDependencyError, DeviceError
+        As for `Device`, and where the kernels do not load.
+    """
+
+    def __init__(self, index: int = 0) -> None:
+        with _lock:
+            if index not in _devices:
+                _devices[index] = Device(index)
+        super().__init__(CudaRunner(_devices[index]))
+
+
+class CudaRunner:
+    """`fieldshot.ops.kernels.Runner` on a device; each operation has a stream of its own and waits once, at its end."""
+
+    warps = LANES // _WARP
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.name = "cuda"
+        self.shared_bytes = device.shared_bytes - 1024  # the fixed shared memory of `fit`, generously
+        # A block has 256 lanes; eight of them fill a multiprocessor, and more than that wait their turn.
+        self.blocks = 8 * device.multiprocessors
+        image, source = sources.built("cuda", "fatbin"), sources.FOLDER / "all.cu"
+        names = sources.kernels()
+        self.functions = device.functions(image, source, list(names), f"kernels.{sources.digest()}")
+        self.structs = {name: sources.struct_of(name) for name in names}
+
+    def slices(self, samples: int, tiles: int) -> int:
+        """Enough blocks to fill the device twice, each with a thousand samples at least."""
+        return max(1, min(2 * self.blocks // 8 // tiles, samples // 1024))
+
+    def call(self) -> CudaCall:
+        """Start an operation."""
+        return CudaCall(self)
+
+    def load(self, classifier: Classifier) -> _Held:
+        """Keep the arrays, to go to the device when they are first used."""
+        return _Held(self.device, classifier)
+
+
+class _Held:
+    """A classifier that is copied to the device when first used, and freed there with this object."""
+
+    def __init__(self, device: Device, classifier: Classifier) -> None:
+        self._device, self._lock = device, threading.Lock()
+        self._arrays = [np.ascontiguousarray(array) for array in classifier[:3]]
+        self._allocation: Any = None
+        self._addresses: tuple[int, ...] = ()
+
+    def addresses(self, space: Workspace) -> tuple[int, ...]:
+        """Where weights, bias and prototypes are, by the time that work on any stream begins."""
+        with self._lock:
+            if self._allocation is None:
+                sizes = [-(-array.nbytes // LANES) * LANES for array in self._arrays]
+                allocation = self._device.allocate(sum(sizes))
+                base = int(allocation)
+                self._addresses = base, base + sizes[0], base + sizes[0] + sizes[1]
+                for address, array in zip(self._addresses, self._arrays, strict=True):
+                    self._device.cuda.memcpy_htod_async(address, array, space.stream)
+                space.stream.synchronize()
+                self._allocation = allocation
+        return self._addresses
+
+    def __del__(self) -> None:
+        if self._allocation is not None:
+            self._device.discard(self._allocation)
+
+
+class CudaCall:
+    """`fieldshot.ops.kernels.Call` on a device."""
+
+    def __init__(self, runner: CudaRunner) -> None:
+        self.runner = runner
+        self._workspace = runner.device.workspace()
+        self._results: list[tuple[int, NDArray[Any]]] = []
+
+    def __enter__(self) -> CudaCall:
+        self._space: Workspace = self._workspace.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> bool | None:
+        return self._workspace.__exit__(*raised)
+
+    def put(self, array: NDArray[Any] | None) -> int | None:
+        """Address of a copy of the array."""
+        return None if array is None else self._space.put(np.ascontiguousarray(array))
+
+    def held(self, loaded: _Held) -> tuple[int, ...]:
+        """Addresses of what `Runner.load` keeps."""
+        return loaded.addresses(self._space)
+
+    def scratch(self, dtype: type, *shape: int) -> int:
+        """Address of memory that is gone after the call."""
+        return self._space.take(math.prod(shape) * np.dtype(dtype).itemsize)
+
+    def out(self, dtype: type, *shape: int) -> int:
+        """Address of an array that `fetch` gives."""
+        array: NDArray[Any] = np.empty(shape, dtype)
+        self._results.append((self._space.result(array.nbytes), array))
+        return self._results[-1][0]
+
+    def inout(self, array: NDArray[Any]) -> int:
+        """Address of a copy of the array that kernels may change and `fetch` gives."""
+        array = array.copy()
+        self._results.append((self._space.changed(array), array))
+        return self._results[-1][0]
+
+    def launch(self, kernel: str, tasks: int, shared: int = 0, **fields: int | float | None) -> None:
+        """Start a kernel."""
+        if shared > self.runner.shared_bytes:
+            raise DeviceError(
+                f"kernel {kernel} must find {shared} bytes of shared memory a block (got {self.runner.shared_bytes})",
+                hint="use FIELDSHOT_DEVICE=host for embeddings of so many dimensions",
+            )
+        self._space.flush()
+        params = self.runner.structs[kernel](**fields)
+        # What PyCUDA's own calls come down to, without their three microseconds.
+        self.runner.functions[kernel]._launch_kernel(
+            (min(tasks, self.runner.blocks), 1), (LANES, 1, 1), params, shared, self._space.stream
+        )
+
+    def fetch(self) -> list[NDArray[Any]]:
+        """Wait, and give what `out` and `inout` named, in their order."""
+        self._space.fetch(self._results)
+        return [array for _, array in self._results]

@@ -1,0 +1,172 @@
+"""The operations on this machine's CPU: the kernels as compiled by g++, one lane a block, SIMD inside."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldshot.errors import DeviceError
+from fieldshot.ops import sources
+from fieldshot.ops.interface import Classifier
+from fieldshot.ops.kernels import KernelOps
+
+__all__ = ["HostOps", "HostRunner", "library"]
+
+# The matrix of the one-launch fit stays in the second-level cache up to about 128 samples; past that blocks win.
+_SHARED_BYTES = 8 * 128 * 129
+
+
+class HostOps(KernelOps):
+    """`fieldshot.ops.Ops` on the CPU.
+
+    Raises
+    ------
+    DeviceError
+        If there is no build of the kernels that this CPU runs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(HostRunner(library(), "host"))
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The build for the widest vectors that this CPU has."""
+    import platform
+
+    machine = platform.machine()
+    path = sources.built(f"host-{machine}", "so")
+    if not path.is_file():
+        raise DeviceError(
+            f"the CPU kernels must be built for {machine} (got no {path.name})",
+            hint="install g++ and install fieldshot again, or leave the device at auto: NumPy does the same, slower",
+        )
+    loaded = _load(path)
+    wide = sources.built(f"host-{machine}-v3", "so")
+    return _load(wide) if loaded.fieldshot_cpu_has_v3() and wide.is_file() else loaded
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise DeviceError(
+            f"the CPU kernels must load (got: {error})", hint="install fieldshot again on this machine"
+        ) from error
+
+
+class HostRunner:
+    """Runs kernels of a library in this process, on the calling thread.
+
+    Parameters
+    ----------
+    library : ctypes.CDLL
+        With a function ``fieldshot_<kernel>(params, first, last, blocks, shared_bytes)`` for each kernel.
+    name : str
+    blocks : int
+        At most so many blocks a launch.
+    warps : int
+        Of a block in that library.
+    """
+
+    shared_bytes = _SHARED_BYTES
+
+    def __init__(self, library: ctypes.CDLL, name: str, *, blocks: int = 1, warps: int = 1) -> None:
+        self.library, self.name, self.blocks, self.warps = library, name, blocks, warps
+        self._functions: dict[str, tuple[Any, type[ctypes.Structure]]] = {}
+
+    def slices(self, samples: int, tiles: int) -> int:
+        """One slice: the cores are busy with one block each."""
+        return min(self.blocks, max(1, samples // 512))
+
+    def call(self) -> HostCall:
+        """Start an operation."""
+        return HostCall(self)
+
+    def load(self, classifier: Classifier) -> _Held:
+        """Keep the arrays, which lie where the kernels read them."""
+        return _Held(classifier)
+
+    def function(self, kernel: str) -> tuple[Any, type[ctypes.Structure]]:
+        """Entry point of a kernel and its struct."""
+        found = self._functions.get(kernel)
+        if found is None:
+            entry = getattr(self.library, f"fieldshot_{kernel}")
+            entry.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_size_t]
+            found = self._functions[kernel] = entry, sources.struct_of(kernel)
+        return found
+
+
+class _Held:
+    """The arrays of a classifier, and where they are."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.arrays = [np.ascontiguousarray(array) for array in classifier[:3]]
+        self.addresses = tuple(array.ctypes.data for array in self.arrays)
+
+
+class HostCall:
+    """`fieldshot.ops.kernels.Call` in this process's own memory."""
+
+    def __init__(self, runner: HostRunner) -> None:
+        self.runner = runner
+        self._held: list[NDArray[Any]] = []
+        self._outputs: list[NDArray[Any]] = []
+
+    def __enter__(self) -> HostCall:
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._held.clear()
+
+    def put(self, array: NDArray[Any] | None) -> int | None:
+        """Address of the array itself, if it lies in one piece."""
+        if array is None:
+            return None
+        array = np.ascontiguousarray(array)
+        self._held.append(array)
+        return array.ctypes.data
+
+    def held(self, loaded: _Held) -> tuple[int, ...]:
+        """Addresses of what `Runner.load` keeps."""
+        return loaded.addresses
+
+    def scratch(self, dtype: type, *shape: int) -> int:
+        """Address of memory that is gone after the call."""
+        array: NDArray[Any] = np.empty(shape, dtype)
+        self._held.append(array)
+        return array.ctypes.data
+
+    def out(self, dtype: type, *shape: int) -> int:
+        """Address of an array that `fetch` gives."""
+        array: NDArray[Any] = np.empty(shape, dtype)
+        self._outputs.append(array)
+        return array.ctypes.data
+
+    def inout(self, array: NDArray[Any]) -> int:
+        """Address of a copy of the array that kernels may change and `fetch` gives."""
+        array = array.copy()
+        self._outputs.append(array)
+        return array.ctypes.data
+
+    def launch(self, kernel: str, tasks: int, shared: int = 0, **fields: int | float | None) -> None:
+        """Run a kernel."""
+        entry, struct = self.runner.function(kernel)
+        params = struct(**fields)
+        blocks = min(tasks, self.runner.blocks)
+        if entry(ctypes.addressof(params), 0, blocks, blocks, shared):
+            raise DeviceError(f"kernel {kernel} must run without faults (got: {self._report()})")
+
+    def _report(self) -> str:
+        report = self.runner.library.fieldshot_check_report
+        report.restype = ctypes.c_char_p
+        return str(report().decode())
+
+    def fetch(self) -> list[NDArray[Any]]:
+        """Give what `out` and `inout` named, in their order."""
+        return self._outputs
