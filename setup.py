@@ -1,11 +1,74 @@
 """How fieldshot is built and installed; packages are named one by one, so that no `tests` gets installed."""
 
 import re
+import sys
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Command, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build import build
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "kernels"))
+
+import build as kernels  # noqa: E402 (kernels/build.py)
+
+
+class BuildKernels(Command):
+    """Compile the kernels for this machine's CPU and, into wheels, for GPUs; without a compiler NumPy serves."""
+
+    description = "compile the kernels"
+    user_options = ()
+    editable_mode = False  # set by setuptools
+
+    def initialize_options(self) -> None:
+        """Start without a folder."""
+        self.build_lib = None
+
+    def finalize_options(self) -> None:
+        """Take the folder that packages are built in."""
+        self.set_undefined_options("build", ("build_lib", "build_lib"))
+
+    def run(self) -> None:
+        """Put sources and libraries where fieldshot.ops.sources looks for them."""
+        out = kernels.PACKAGE if self.editable_mode else Path(self.build_lib, "fieldshot/kernels")
+        if not kernels.build_host(out):
+            self.warn("no C++ compiler: heads will compute with NumPy. To mend it: apt install g++, install again")
+        if not self.editable_mode:
+            image, _ = kernels.build_cuda(out)
+            if image is None:
+                self.warn("no nvcc: CUDA devices will compile the kernels with their own")
+            else:
+                image.with_suffix(".log").unlink()
+
+    def get_source_files(self) -> list[str]:
+        """For the source archive, which MANIFEST.in fills."""
+        return []
+
+    def get_outputs(self) -> list[str]:
+        """What `run` wrote, for the wheel."""
+        folder = Path(self.build_lib, "fieldshot/kernels")
+        return [str(path) for path in folder.glob("*")]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        """Nothing in an editable install stands for another file."""
+        return {}
+
+
+class Wheel(bdist_wheel):
+    """A wheel for this kind of machine and any Python: its libraries are loaded through ctypes."""
+
+    def finalize_options(self) -> None:
+        """Say that it is not pure Python."""
+        super().finalize_options()
+        self.root_is_pure = False
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """No Python version, no ABI."""
+        return "py3", "none", super().get_tag()[2]
+
+
+build.sub_commands = [*build.sub_commands, ("build_kernels", None)]
 
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "sdk/fieldshot/__init__.py").read_text("utf-8"), re.MULTILINE)[1]
 
@@ -15,6 +78,7 @@ EXPORT = ["onnx>=1.16", "onnxscript>=0.3", "torch>=2.6"]
 TEST = [*BENCH, *DEMO, *EXPORT, "build>=1.2", "hypothesis>=6.100", "pytest-timeout>=2.3", "setuptools>=77"]
 
 setup(
+    cmdclass={"bdist_wheel": Wheel, "build_kernels": BuildKernels},
     name="fieldshot",
     version=VERSION,
     description="On-device few-shot image recognition: enrol new classes from a few pictures, on the spot.",
@@ -35,10 +99,8 @@ setup(
         "fieldshot.backbone",
         "fieldshot.cli",
         "fieldshot.demo",
-        "fieldshot.demo",
         "fieldshot.gallery",
         "fieldshot.head",
-        "fieldshot.images",
         "fieldshot.images",
         "fieldshot.ops",
         "fieldshot.recognizer",

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from host_build import build_host
 from real import real_data
+
+
+def pytest_sessionstart() -> None:
+    """Time the kernels as they are now."""
+    build_host()
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,12 @@ def copy_sources(out: Path) -> None:
         shutil.copyfile(path, out / path.name)
 
 
+def reuse(path: Path) -> None:
+    """Take a file that was built in place before."""
+    if not path.exists() and (PACKAGE / path.name).exists():
+        shutil.copyfile(PACKAGE / path.name, path)
+
+
 def build_host(out: Path) -> list[Path]:
     """Compile for any CPU of this machine's kind, and for those with wide vectors; [] without a compiler."""
     copy_sources(out)
@@ -64,6 +70,8 @@ def build_host(out: Path) -> list[Path]:
     paths = [out / f"{name}.{digest()}.so" for name in targets]
     if compiler is None:
         return []
+    for path in paths:
+        reuse(path)
     running = [
         (path, run([compiler, *HOST_FLAGS, *flags, "-x", "c++", str(HERE / "host.cpp")], path))
         for path, flags in zip(paths, targets.values(), strict=True)
@@ -81,6 +89,8 @@ def build_cuda(out: Path, gpus: tuple[int, ...] = GPUS) -> tuple[Path | None, st
     if compiler is None:
         return None, ""
     path, log = out / f"cuda.{digest()}.fatbin", out / f"cuda.{digest()}.log"
+    reuse(path)
+    reuse(log)
     if not (path.exists() and log.exists()):
         codes = [f"-gencode=arch=compute_{gpu},code=sm_{gpu}" for gpu in gpus]
         codes.append(f"-gencode=arch=compute_{gpus[-1]},code=compute_{gpus[-1]}")

@@ -49,7 +49,7 @@ DEVICE void* shared_memory() {
 #define SIMT_LAUNCHER(name, Params)                                                                       \
   static void name##_block(const Params& p);                                                              \
   extern "C" __attribute__((visibility("default"))) int fieldshot_##name(const Params* p, int first, int last, int blocks, size_t shared_bytes) { \
-    return simt::launch([p] { name##_block(*p); }, #name, first, last, blocks, shared_bytes);             \
+    return simt::launch([params = *p] { name##_block(params); }, #name, first, last, blocks, shared_bytes);             \
   }                                                                                                       \
   static void name##_block(const Params& p)
 

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from bundles import write_tiny_bundle
+from host_build import build_host
 from real import real_data
+
+
+def pytest_sessionstart() -> None:
+    build_host()
 
 
 @pytest.fixture(scope="session")
