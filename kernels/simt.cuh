@@ -31,7 +31,7 @@
 constexpr int LANES = 256, WARP = 32;
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
-#define KERNEL(name, Params) extern "C" __global__ void __launch_bounds__(LANES) name(const __grid_constant__ Params p)
+#define KERNEL(name, Params) extern "C" __global__ void __launch_bounds__(LANES, 1) name(const __grid_constant__ Params p)
 #define SHARED(type, name, count) __shared__ type name[count]
 
 DEVICE int lane() { return threadIdx.x; }

@@ -57,8 +57,7 @@ template <typename T> struct Tile {
 
 // Tile number t of the lower triangle of tiles, row by row: its row and column.
 DEVICE void triangle(int t, int* row, int* column) {
-  int i = (int)((sqrtf(8.0f * t + 1) - 1) / 2);
-  while (i * (i + 1) / 2 > t) --i;
+  int i = 0;
   while ((i + 1) * (i + 2) / 2 <= t) ++i;
   *row = i, *column = t - i * (i + 1) / 2;
 }
