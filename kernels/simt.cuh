@@ -125,9 +125,9 @@ template <typename A, typename T> DEVICE Vec<A> load(const T* from) {
   return __builtin_convertvector(v, Vec<A>);
 }
 template <typename T> DEVICE double total(Vec<T> v) {
-  double even = 0, odd = 0;
-  for (int i = 0; i < VEC<T> / 2; i += 2) even += v[i] + v[i + VEC<T> / 2], odd += v[i + 1] + v[i + 1 + VEC<T> / 2];
-  return even + odd;
+  double sum = 0;
+  for (int i = 0; i < VEC<T> / 2; ++i) sum += v[i] + v[i + VEC<T> / 2];
+  return sum;
 }
 template <typename T> DEVICE void store(T* to, Vec<T> v) { __builtin_memcpy(to, &v, sizeof v); }
 #endif

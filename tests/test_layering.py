@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "evaluation": TOP,
     "bench": TOP,
     "demo": TOP | {"evaluation"},
-    "cli": TOP | {"bench", "demo", "evaluation"},
+    "cli": TOP | {"bench", "demo", "evaluation", "ops"},
     "fieldshot_export": BASE | {"backbone", "images"},
 }
 

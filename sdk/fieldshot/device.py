@@ -163,8 +163,8 @@ class Device:
         """Free memory at the next operation: where its owner dies, the context may not be current."""
         self._unused.append(allocation)
 
-    def functions(self, image: Path, source: Path, names: Sequence[str], cache: str) -> dict[str, Any]:
-        """Load kernels, allowed all the shared memory there is.
+    def functions(self, image: Path, source: Path, names: Sequence[str], cache: str) -> tuple[dict[str, Any], str]:
+        """Load kernels, allowed all the shared memory there is, and say where they came from.
 
         Parameters
         ----------
@@ -182,25 +182,25 @@ class Device:
             If neither goes.
         """
         with self.current():
-            module = self._module(image, source, cache)
+            module, origin = self._module(image, source, cache)
             functions = {name: module.get_function(name) for name in names}
             attribute = self.cuda.function_attribute
             for function in functions.values():
                 fixed = function.get_attribute(attribute.SHARED_SIZE_BYTES)
                 function.set_attribute(attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, self.shared_bytes - fixed)
-            return functions
+            return functions, origin
 
-    def _module(self, image: Path, source: Path, cache: str) -> Any:
+    def _module(self, image: Path, source: Path, cache: str) -> tuple[Any, str]:
         reason = f"no {image.name}"
         if image.is_file():
             try:
-                return self.cuda.module_from_buffer(image.read_bytes())
+                return self.cuda.module_from_buffer(image.read_bytes()), "from the package"
             except self.cuda.Error as error:
                 reason = str(error)
         kept = _cache_folder() / f"{cache}.sm_{self.capability[0]}{self.capability[1]}.cubin"
         if not kept.is_file():
             self._compile(source, kept, reason)
-        return self.cuda.module_from_buffer(kept.read_bytes())
+        return self.cuda.module_from_buffer(kept.read_bytes()), f"built here, {kept}"
 
     def _compile(self, source: Path, target: Path, reason: str) -> None:
         driver = ".".join(map(str, self.driver))

@@ -194,4 +194,21 @@ def _of_backbone(path: Path | None) -> dict[str, object]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "backbone": _backbone(path).info(),
+        "head": _of_head(),
+    }
+
+
+def _of_head() -> dict[str, object]:
+    from fieldshot.errors import FieldshotError
+    from fieldshot.ops import choose
+
+    try:
+        choice = choose()
+    except FieldshotError as error:  # to say so is what this command is for
+        return {"error": str(error)}
+    return {
+        "device": choice.ops.name,
+        "runs": choice.ops.about,
+        "asked": choice.asked,
+        "passed over": "; ".join(choice.passed_over) or "nothing",
     }

@@ -51,12 +51,17 @@ class CudaRunner:
     def __init__(self, device: Device) -> None:
         self.device = device
         self.name = "cuda"
+        self.about = (
+            f"{device.name}, sm_{device.capability[0]}{device.capability[1]}, "
+            f"driver for CUDA {device.driver[0]}.{device.driver[1]}"
+        )
         self.shared_bytes = device.shared_bytes - 1024  # the fixed shared memory of `fit`, generously
         # A block has 256 lanes; eight of them fill a multiprocessor, and more than that wait their turn.
         self.blocks = 8 * device.multiprocessors
         image, source = sources.built("cuda", "fatbin"), sources.FOLDER / "all.cu"
         names = sources.kernels()
-        self.functions = device.functions(image, source, list(names), f"kernels.{sources.digest()}")
+        self.functions, origin = device.functions(image, source, list(names), f"kernels.{sources.digest()}")
+        self.about += f", kernels {origin}"
         self.structs = {name: sources.struct_of(name) for name in names}
 
     def slices(self, samples: int, tiles: int) -> int:

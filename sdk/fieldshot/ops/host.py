@@ -78,6 +78,7 @@ class HostRunner:
 
     def __init__(self, library: ctypes.CDLL, name: str, *, blocks: int = 1, warps: int = 1) -> None:
         self.library, self.name, self.blocks, self.warps = library, name, blocks, warps
+        self.about = f"CPU kernels, {Path(library._name).name.partition('.')[0]}"
         self._functions: dict[str, tuple[Any, type[ctypes.Structure]]] = {}
 
     def slices(self, samples: int, tiles: int) -> int:

@@ -130,6 +130,7 @@ class Ops(Protocol):
     """Coarse operations on embeddings; every implementation passes one conformance suite (tests/kernels)."""
 
     name: str
+    about: str  # what runs, in words for a person
 
     def absorb(self, Z: Any, starts: Index) -> tuple[Float32, Float64]:
         """Transform embeddings and add up each class's: (N, D) any float -> (N, D) float32, (K, D) float64.

@@ -71,11 +71,13 @@ class Call(Protocol):
 class Runner(Protocol):
     """One build of the kernels.
 
+    about : what runs, in words for a person.
     shared_bytes : what a block may have of shared memory.
     warps : rows that a block of a row-wise kernel works on at once.
     """
 
     name: str
+    about: str
     shared_bytes: int
     warps: int
 
@@ -103,6 +105,7 @@ class KernelOps:
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.name = runner.name
+        self.about = runner.about
 
     def absorb(self, Z: Any, starts: Index) -> tuple[Float32, Float64]:
         """Transform embeddings and add up each class's: (N, D) any float -> (N, D) float32, (K, D) float64."""

@@ -44,6 +44,7 @@ class ReferenceOps:
     """`fieldshot.ops.Ops` in NumPy."""
 
     name = "reference"
+    about = "NumPy"
 
     def absorb(self, Z: Any, starts: Index) -> tuple[Float32, Float64]:
         """Transform embeddings and add up each class's: (N, D) any float -> (N, D) float32, (K, D) float64.

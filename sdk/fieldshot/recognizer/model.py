@@ -66,7 +66,7 @@ class Model:
         In the order of their arrival.
     head : FewShotHead or None
         None where the gallery is empty.
-    false_accept_rate : float, optional
+    false_accept_rate, device
         Of the heads that it makes.
     """
 
@@ -76,9 +76,11 @@ class Model:
         labels: tuple[str, ...],
         head: FewShotHead | None,
         false_accept_rate: float | None = None,
+        device: str | None = None,
     ) -> None:
         self.version = version
         self.false_accept_rate = false_accept_rate
+        self.device = device
         self.labels = labels
         self.head = head
         classes = [] if head is None else head.classes_.tolist()
@@ -97,9 +99,12 @@ class Model:
         if numbers:
             y = np.array(numbers) + snapshot.negative
             # A head swaps its state in whole, so a flat copy leaves the one in use as it is.
-            head = FewShotHead(false_accept_rate=self.false_accept_rate) if head is None else copy.copy(head)
+            if head is None:
+                head = FewShotHead(false_accept_rate=self.false_accept_rate, device=self.device)
+            else:
+                head = copy.copy(head)
             head = head.partial_fit(snapshot.embeddings, y)
-        return Model(snapshot.version, tuple(labels), head, self.false_accept_rate)
+        return Model(snapshot.version, tuple(labels), head, self.false_accept_rate, self.device)
 
     def check(self) -> None:
         """Refuse to answer where there is nothing to choose from.

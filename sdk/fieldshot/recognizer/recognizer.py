@@ -55,7 +55,14 @@ class Recognizer:
     head, the others answer from the version before.
     """
 
-    def __init__(self, gallery: Gallery, backbone: Backbone, *, false_accept_rate: float | None = None) -> None:
+    def __init__(
+        self,
+        gallery: Gallery,
+        backbone: Backbone,
+        *,
+        false_accept_rate: float | None = None,
+        device: str | None = None,
+    ) -> None:
         check_contract(gallery, backbone)
         if false_accept_rate is not None and not 0 < false_accept_rate < 1:
             raise OptionError(
@@ -64,7 +71,7 @@ class Recognizer:
         self.gallery = gallery
         self.backbone = backbone
         self._fitting = threading.Lock()
-        self._model = Model(-1, (), None, false_accept_rate)  # older than any version; fitted when first needed
+        self._model = Model(-1, (), None, false_accept_rate, device)  # older than any version; fitted when first needed
 
     @classmethod
     def create(
@@ -76,6 +83,7 @@ class Recognizer:
         engine: str = "auto",
         threads: int | None = None,
         false_accept_rate: float | None = None,
+        device: str | None = None,
     ) -> Recognizer:
         """Make a new, empty gallery.
 
@@ -92,6 +100,8 @@ class Recognizer:
         false_accept_rate : float, optional
             As for `FewShotHead`: stated, it makes "unknown" as strict as that, at the price of refusing more
             of the known.
+        device : str, optional
+            Where its heads compute, as for `FewShotHead`.
 
         Raises
         ------
@@ -108,7 +118,7 @@ class Recognizer:
             keep_pictures=keep_pictures,
             **backbone_facts(loaded),
         )
-        return cls(gallery, loaded, false_accept_rate=false_accept_rate)
+        return cls(gallery, loaded, false_accept_rate=false_accept_rate, device=device)
 
     @classmethod
     def open(
@@ -119,6 +129,7 @@ class Recognizer:
         engine: str = "auto",
         threads: int | None = None,
         false_accept_rate: float | None = None,
+        device: str | None = None,
     ) -> Recognizer:
         """Open a gallery, with the backbone it was made with.
 
@@ -149,7 +160,7 @@ class Recognizer:
                 loaded = find_backbone(gallery, engine=engine, threads=threads)
             else:
                 loaded = load_backbone(backbone, engine=engine, threads=threads)
-            recognizer = cls(gallery, loaded, false_accept_rate=false_accept_rate)
+            recognizer = cls(gallery, loaded, false_accept_rate=false_accept_rate, device=device)
             recognizer._refresh()  # here, so that the first recognition does not wait for the head
             return recognizer
         except BaseException:
