@@ -1,0 +1,244 @@
+"""A CUDA device that is missing, old, full, shared, forked or broken: PyCUDA itself, on the stand-in driver."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import builds
+from check_build import build
+from driver_build import build_driver, driver_environment, missing
+
+pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
+
+PREAMBLE = """
+import ctypes, logging, os, threading
+import numpy as np
+from fieldshot import FewShotHead
+from fieldshot.errors import DeviceError, DeviceMemoryError
+
+logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+rng = np.random.default_rng(0)
+y = np.repeat(np.arange(3), 4)
+Z = rng.gamma(2.0, size=(3, 40))[y] + rng.normal(size=(12, 40))
+
+def refused(kind, call):
+    try:
+        call()
+    except kind as error:
+        print(type(error).__name__, error)
+    else:
+        raise SystemExit("not refused")
+
+def driver():
+    library = ctypes.CDLL("libcuda.so.1")
+    library.standin_calls.restype = ctypes.c_long
+    return library
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment with the stand-in driver, and an nvcc that needs no time."""
+    folder = tmp_path_factory.mktemp("cuda")
+    nvcc = folder / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text(
+        '#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; [ "$1" = -o ] && out=$2; done\nprintf "\\177ELF" > "$out"\n'
+    )
+    nvcc.chmod(0o755)
+    kernels = build([builds.ROOT / "kernels/all.cu"], builds.CHECKED, "race")
+    return {
+        **driver_environment(build_driver(folder), kernels),
+        "PATH": f"{nvcc.parent}{os.pathsep}{os.environ['PATH']}",
+        "FIELDSHOT_CACHE": str(folder / "cache"),
+        "FIELDSHOT_DEVICE": "cuda",
+    }
+
+
+def run(program: str, environment: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-c", PREAMBLE + program]
+    done = subprocess.run(command, capture_output=True, text=True, env={**environment, **more})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+REFUSED = "refused(DeviceError, lambda: FewShotHead().fit(Z, y))"
+
+
+def test_no_driver(environment: dict[str, str]) -> None:
+    done = run(REFUSED, environment, LD_LIBRARY_PATH="")
+    assert "PyCUDA must find a CUDA driver" in done.stdout
+    assert "FIELDSHOT_DEVICE=host" in done.stdout
+
+
+def test_no_driver_is_no_trouble_where_none_was_asked_for(environment: dict[str, str]) -> None:
+    program = "from fieldshot.ops import choose; print(choose().ops.name, choose().passed_over)"
+    done = run(program, environment, LD_LIBRARY_PATH="", FIELDSHOT_DEVICE="auto")
+    assert done.stdout.startswith("host ('cuda: PyCUDA must find a CUDA driver")
+
+
+def test_no_device(environment: dict[str, str]) -> None:
+    done = run(REFUSED, environment, FIELDSHOT_STANDIN_DEVICES="0")
+    assert "there must be a CUDA device" in done.stdout
+
+
+def test_a_device_that_is_not_there(environment: dict[str, str]) -> None:
+    done = run(REFUSED, environment, FIELDSHOT_DEVICE="cuda:7")
+    assert "one of the 1 there are (got 7)" in done.stdout
+
+
+def test_kernels_that_the_driver_refuses_are_built_here_once(environment: dict[str, str], tmp_path: Path) -> None:
+    program = """
+from fieldshot.ops import choose
+print(choose().ops.about)
+"""
+    first = run(program, environment, FIELDSHOT_CACHE=str(tmp_path))
+    again = run(program, environment, FIELDSHOT_CACHE=str(tmp_path))
+    if "from the package" not in first.stdout:  # where `make kernels` was run the stand-in takes what that made
+        assert "WARNING building the kernels for Stand-in with" in first.stderr
+        assert "building" not in again.stderr
+        assert "built here" in again.stdout
+
+
+def test_a_driver_that_loads_nothing_and_no_compiler(environment: dict[str, str], tmp_path: Path) -> None:
+    hidden = "import fieldshot.device as d; d.shutil.which = lambda *a, **k: None\n" + REFUSED
+    done = run(hidden, environment, FIELDSHOT_STANDIN_NO_IMAGE="1", FIELDSHOT_CACHE=str(tmp_path))
+    assert "must load the kernels" in done.stdout
+    assert "install a newer driver, or the CUDA toolkit" in done.stdout
+
+
+def test_a_compiler_that_fails(environment: dict[str, str], tmp_path: Path) -> None:
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text("#!/bin/sh\necho no such architecture >&2\nexit 3\n")
+    nvcc.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{environment['PATH']}"
+    done = run(REFUSED, environment, PATH=path, FIELDSHOT_STANDIN_NO_IMAGE="1", FIELDSHOT_CACHE=str(tmp_path / "cache"))
+    assert "exit code 3: no such architecture" in done.stdout
+
+
+def test_memory_that_runs_out_in_a_fit_leaves_the_old_head_serving(environment: dict[str, str]) -> None:
+    run(
+        """
+head = FewShotHead().fit(Z[:8], y[:8])
+before = head.predict_proba(Z)
+more = np.repeat(Z, 3000, axis=0)
+for _ in range(2):  # PyCUDA asks again after a collection of garbage, fieldshot after emptying its pool
+    for nth in range(1, 5):
+        driver().standin_fail(b"cuMemAlloc_v2", nth, 2)
+    refused(DeviceMemoryError, lambda: head.fit(more, np.repeat(y, 3000)))
+    assert head.classes_.tolist() == [0, 1]
+    assert (head.predict_proba(Z) == before).all()
+head.fit(Z, y)
+assert head.classes_.tolist() == [0, 1, 2]
+assert (head.predict(Z) == y).all()
+""",
+        environment,
+    )
+
+
+def test_threads_share_a_head(environment: dict[str, str]) -> None:
+    run(
+        """
+head = FewShotHead().fit(Z, y)
+expected, wrong = head.predict_proba(Z), []
+
+def ask():
+    for _ in range(30):
+        if not np.array_equal(head.predict_proba(Z), expected):
+            wrong.append("another answer")
+
+def learn():
+    for _ in range(10):
+        head.fit(Z, y)
+
+threads = [threading.Thread(target=job) for job in (ask, learn, ask)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert not wrong
+""",
+        environment,
+    )
+
+
+def test_a_fork_is_told_so(environment: dict[str, str]) -> None:
+    run(
+        """
+head = FewShotHead().fit(Z, y)
+child = os.fork()
+if child == 0:
+    code = 1
+    try:
+        head.predict(Z)
+    except DeviceError as error:
+        host = FewShotHead(device="host").fit(Z, y)
+        code = 0 if "fork" in str(error) and (host.predict(Z) == y).all() else 2
+    finally:
+        os._exit(code)
+assert os.waitpid(child, 0)[1] == 0
+assert (head.predict(Z) == y).all()
+""",
+        environment,
+    )
+
+
+def test_a_kernel_that_fails(environment: dict[str, str]) -> None:
+    done = run(
+        """
+head = FewShotHead().fit(Z, y)
+driver().standin_fail(b"cuStreamSynchronize", 1, 700)
+refused(DeviceError, lambda: head.predict(Z))
+""",
+        environment,
+    )
+    assert "only a new process can use it again" in done.stdout
+
+
+def test_an_operation_waits_once(environment: dict[str, str]) -> None:
+    done = run(
+        """
+head = FewShotHead().fit(Z, y)
+head.predict(Z)
+count = lambda: driver().standin_calls(b"cuStreamSynchronize")
+start = count(); head.predict(Z); predicted = count()
+head.fit(Z, y); fitted = count()
+print(predicted - start, fitted - predicted)
+""",
+        environment,
+    )
+    # A fit is two operations: what is learned is brought back before the head is solved.
+    assert done.stdout.split() == ["1", "2"]
+
+
+def test_nothing_is_said_at_the_end(environment: dict[str, str]) -> None:
+    done = run(
+        """
+logging.disable()
+def work():
+    for _ in range(3):
+        FewShotHead().fit(Z, y).adapt(Z).predict(Z)
+thread = threading.Thread(target=work)
+thread.start(); thread.join()
+work()
+""",
+        environment,
+    )
+    assert done.stderr == ""
+
+
+def test_heads_that_are_gone_give_their_memory_back(environment: dict[str, str]) -> None:
+    run(
+        """
+head = None
+for _ in range(60):
+    head = FewShotHead().fit(Z, y)
+    head.predict(Z)
+allocated, freed = (driver().standin_calls(name) for name in (b"cuMemAlloc_v2", b"cuMemFree_v2"))
+assert allocated - freed < 12, (allocated, freed)
+""",
+        environment,
+    )
