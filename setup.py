@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from setuptools import Command, setup
+from setuptools import Command, Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 
@@ -58,14 +58,17 @@ class BuildKernels(Command):
 class Wheel(bdist_wheel):
     """A wheel for this kind of machine and any Python: its libraries are loaded through ctypes."""
 
-    def finalize_options(self) -> None:
-        """Say that it is not pure Python."""
-        super().finalize_options()
-        self.root_is_pure = False
-
     def get_tag(self) -> tuple[str, str, str]:
         """No Python version, no ABI."""
         return "py3", "none", super().get_tag()[2]
+
+
+class Binary(Distribution):
+    """A distribution with libraries in it."""
+
+    def has_ext_modules(self) -> bool:
+        """Though none is a module."""
+        return True
 
 
 build.sub_commands = [*build.sub_commands, ("build_kernels", None)]
@@ -78,6 +81,7 @@ EXPORT = ["onnx>=1.16", "onnxscript>=0.3", "torch>=2.6"]
 TEST = [*BENCH, *DEMO, *EXPORT, "build>=1.2", "hypothesis>=6.100", "pytest-timeout>=2.3", "setuptools>=77"]
 
 setup(
+    distclass=Binary,
     cmdclass={"bdist_wheel": Wheel, "build_kernels": BuildKernels},
     name="fieldshot",
     version=VERSION,

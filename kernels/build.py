@@ -54,9 +54,10 @@ def copy_sources(out: Path) -> None:
 
 
 def reuse(path: Path) -> None:
-    """Take a file that was built in place before."""
-    if not path.exists() and (PACKAGE / path.name).exists():
-        shutil.copyfile(PACKAGE / path.name, path)
+    """Take a file that was built before: in place, or where FIELDSHOT_PREBUILT says."""
+    before = Path(os.environ.get("FIELDSHOT_PREBUILT") or PACKAGE, path.name)
+    if not path.exists() and before.exists():
+        shutil.copyfile(before, path)
 
 
 def build_host(out: Path) -> list[Path]:
@@ -122,6 +123,13 @@ def finish(process: subprocess.Popen[str], path: Path) -> str:
         sys.exit(f"{' '.join(map(str, process.args))}\n{output}")
     path.with_suffix(".part").replace(path)
     return output
+
+
+def nvcc_release() -> str:
+    """Such as 13.0."""
+    return re.search(r"release ([\d.]+)", subprocess.run(["nvcc", "--version"], capture_output=True, text=True).stdout)[
+        1
+    ]
 
 
 def report(log: str) -> str:

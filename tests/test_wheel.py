@@ -18,6 +18,8 @@ import pytest
 from packaging.requirements import Requirement
 from PIL import Image
 
+from host_build import kernel_build
+
 ROOT = Path(__file__).resolve().parents[1]
 COLOURS = {"leaf": (40, 160, 60), "rust": (170, 80, 30), "sky": (90, 150, 230)}
 
@@ -25,14 +27,17 @@ COLOURS = {"leaf": (40, 160, 60), "rust": (170, 80, 30), "sky": (90, 150, 230)}
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Wheel of a copy of the tree: building leaves its traces beside the sources."""
+    kernels = kernel_build()
+    kernels.build_cuda(kernels.PACKAGE)  # in place and once: wheels take it from there
     tree = tmp_path_factory.mktemp("build") / "tree"
     traces = shutil.ignore_patterns("*.egg-info", "__pycache__")
-    for name in ("sdk", "export", "tests", "docs"):
+    for name in ("sdk", "export", "kernels", "tests", "docs"):
         shutil.copytree(ROOT / name, tree / name, ignore=traces)
     for path in ROOT.iterdir():
         if path.is_file():
             shutil.copy(path, tree)
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tree / "dist"), str(tree))
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tree / "dist"), str(tree)]
+    run(*command, FIELDSHOT_PREBUILT=str(kernels.PACKAGE))
     (built,) = (tree / "dist").glob("*.whl")
     return built
 
@@ -50,9 +55,9 @@ def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "bin"
 
 
-def run(*command: str, ok: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
+def run(*command: str, ok: bool = True, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, **options)
+    done = subprocess.run(command, capture_output=True, text=True, env={**environment, **more}, cwd=cwd)
     assert (done.returncode == 0) == ok, done.stdout + done.stderr
     return done
 
@@ -74,13 +79,19 @@ def link_all(requirements: list[str], site: Path) -> None:
 
 def test_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
+    sources = {f"fieldshot/kernels/{path.name}" for path in (ROOT / "kernels").glob("*.cu*")}
+    built = {name for name in names if re.fullmatch(r"fieldshot/kernels/(host|cuda)[\w.-]+\.(so|fatbin)", name)}
+    assert any("host-" in name for name in built) == (shutil.which("g++") is not None)
+    assert any("cuda." in name for name in built) == (shutil.which("nvcc") is not None)
     expected = {
         str(path.relative_to(root))
         for root in (ROOT / "sdk", ROOT / "export")
         for path in root.glob("fieldshot*/**/*")
         if path.suffix in {".py", ".typed", ".fieldshot"}
     }
-    assert {name for name in names if ".dist-info/" not in name} == expected
+    assert {name for name in names if ".dist-info/" not in name} == expected | sources | built
+    assert wheel.name.split("-", 2)[2].startswith("py3-none-linux_")
+    assert wheel.stat().st_size < 9_000_000
     assert "fieldshot/py.typed" in expected
     assert "fieldshot/backbone/default.fieldshot" in expected
     assert any(name.endswith("LICENSE") for name in names)
@@ -107,7 +118,9 @@ def test_main_job(bare: Path, tmp_path: Path) -> None:
     queries = [(tmp_path / "pictures" / label / "3.png").rename(tmp_path / f"{label}.png") for label in COLOURS]
 
     fieldshot = str(bare / "fieldshot")
-    assert json.loads(run(fieldshot, "info", "--json").stdout)["backbone"]["dim"] > 0
+    info = json.loads(run(fieldshot, "info", "--json").stdout)
+    assert info["backbone"]["dim"] > 0
+    assert info["head"]["device"] == ("host" if shutil.which("g++") else "reference")
     assert "created" in run(fieldshot, "enroll", "my.gallery", "--from", "pictures", cwd=tmp_path).stdout
     answers = json.loads(run(fieldshot, "recognize", "my.gallery", *map(str, queries), "--json", cwd=tmp_path).stdout)
     assert [answer["label"] for answer in answers] == list(COLOURS)
