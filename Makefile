@@ -1,6 +1,6 @@
 # make demo        see it work: install into .venv, enrol and recognise real photographs, draw demo/
 # make test        every test                    make check       style, lint, types
-# make bench       the benchmarks                make kernels     compile the CUDA kernels (needs nvcc)
+# make bench       the benchmarks                make kernels     compile for CPU and GPUs (needs nvcc)
 # make gpu-check   the tests that need a GPU     make clean       remove what these made
 #
 # ARGS goes to the command that a target ends with: make test ARGS="-k gallery"
@@ -8,14 +8,11 @@
 PYTHON ?= python3
 # An exact version, and installed first: left to itself pip takes a newer CUDA build of several gigabytes.
 TORCH ?= torch==2.13.0
-NVCC ?= nvcc
-GPUS ?= 75 80 86 87 89 90 100 110 120
 ARGS ?=
 
 # Only errors: where an index or a cache is odd, pip warns once per package.
 PIP := -m pip -qq --disable-pip-version-check install
 TEST := .venv-test/bin/python -m
-KERNELS := $(wildcard kernels/*.cu)
 
 .PHONY: demo test check bench kernels gpu-check clean
 
@@ -37,19 +34,14 @@ gpu-check: .venv-test/installed
 	FIELDSHOT_REQUIRE_GPU=1 $(TEST) pytest -q -m gpu $(ARGS)
 
 kernels:
-	@test -n "$(KERNELS)" || { echo "make kernels: kernels/ holds no .cu file yet, nothing was compiled" >&2; exit 1; }
-	@mkdir -p build/kernels
-	for kernel in $(basename $(notdir $(KERNELS))); do \
-	  $(NVCC) -std=c++17 -O3 --fatbin $(foreach sm,$(GPUS),-gencode arch=compute_$(sm),code=sm_$(sm)) \
-	    -gencode arch=compute_$(lastword $(GPUS)),code=compute_$(lastword $(GPUS)) \
-	    -o build/kernels/$$kernel.fatbin kernels/$$kernel.cu || exit 1; \
-	done
+	$(PYTHON) kernels/build.py host
+	$(PYTHON) kernels/build.py report
 
 clean:
-	rm -rf .venv .venv-test build dist demo sdk/*.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-test build dist demo sdk/*.egg-info sdk/fieldshot/kernels .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # A virtual environment is whole when its stamp is there, and made anew in place when the requirements change.
-.venv/installed .venv-test/installed: setup.py pyproject.toml
+.venv/installed .venv-test/installed: setup.py pyproject.toml tests/pycuda_install.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "make: fieldshot needs Python 3.10 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
@@ -58,11 +50,13 @@ clean:
 	$(install)
 	@touch $@
 
+.venv/installed: kernels/build.py $(wildcard kernels/*.cu kernels/*.cuh)
 .venv/installed: install = $(@D)/bin/python $(PIP) --editable '.[demo]'
 
 define install-test
 @echo "Installing torch and the test tools into $(@D); this takes a few minutes, once"
 $(@D)/bin/python $(PIP) '$(TORCH)'
 $(@D)/bin/python $(PIP) --editable '.[dev]'
+$(@D)/bin/python tests/pycuda_install.py
 endef
 .venv-test/installed: install = $(install-test)

@@ -44,7 +44,8 @@ class PoisonedCall(HostCall):
         return address
 
     def scratch(self, dtype: type, *shape: int) -> int:
-        return self._poisoned(super().scratch(dtype, *shape), self._held[-1])
+        self._held.append(np.empty(shape, dtype))
+        return self._poisoned(self._held[-1].ctypes.data, self._held[-1])
 
     def out(self, dtype: type, *shape: int) -> int:
         return self._poisoned(super().out(dtype, *shape), self._outputs[-1])

@@ -53,10 +53,11 @@ def open_set(known: Float64, unknown: Float64, classes: int, false_accept_rate: 
     known, unknown : float64 (M,), of `fieldshot.ops.Solution`.
     classes : int, K.
     """
-    known, unknown = np.sort(known[~np.isnan(known)]), np.sort(unknown[~np.isnan(unknown)])
+    known = known[~np.isnan(known)]
     stated = 1.0 / false_accept_rate if false_accept_rate else 0.0
     if classes < 2 or len(known) < max(_LEAST_HELD_OUT, stated):
         return OpenSet(math.nan, math.nan, math.nan, len(known))
+    known, unknown = np.sort(known), np.sort(unknown[~np.isnan(unknown)])
     if false_accept_rate is None:
         threshold = min(_quantile(known, _FALSE_REJECT_RATE), _quantile(unknown, 1.0 - _FALSE_ACCEPT_RATE))
     else:

@@ -246,19 +246,17 @@ class FewShotHead(Estimator):
         labels = checked_labels(y, len(Z), type(self).__name__)
         ops = self._ops()
         try:
-            unique, index = np.unique(labels, return_inverse=True)
+            order = np.argsort(labels, kind="stable")
         except TypeError as error:
             raise _unsortable(error) from error
-        starts = np.zeros(len(unique) + 1, np.int32)
-        np.cumsum(np.bincount(index, minlength=len(unique)), out=starts[1:])
-        if (index[1:] < index[:-1]).any():
-            Z = Z[np.argsort(index, kind="stable")]
-        U, sums = ops.absorb(Z, starts)
+        labels = labels[order]
+        starts = [0, *(np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist()]
+        if (order[1:] < order[:-1]).any():
+            Z = Z[order]
+        U, sums = ops.absorb(Z, np.array([*starts, len(Z)], np.int32))
         statistics = dict(known)
-        for k, (label, first, last) in enumerate(
-            zip(unique.tolist(), starts.tolist(), starts[1:].tolist(), strict=False)
-        ):
-            statistics[label] = added(statistics.get(label), U[first:last], sums[k], ops)
+        for k, (label, rows) in enumerate(zip(labels[starts].tolist(), np.split(U, starts[1:]), strict=True)):
+            statistics[label] = added(statistics.get(label), rows, sums[k], ops)
         self._refit(statistics, U.shape[1], self._unlabelled if known else None)
         return self
 

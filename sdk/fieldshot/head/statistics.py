@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,12 +64,11 @@ def pooled(classes: Sequence[ClassStatistics], ops: Ops) -> Support:
     only those to be held out are needed.
     """
     counts = np.array([s.count for s in classes], dtype=np.float64)
-    sums = np.stack([s.total for s in classes])
+    sums = np.array([s.total for s in classes])
     everything = counts.sum() <= sums.shape[1] and all(s.moment is None for s in classes)
     most = None if everything else max(2, min(_HELD_OUT_PER_CLASS, _HELD_OUT // len(classes)))
     kept = [s.samples[:most] for s in classes]
-    starts = np.zeros(len(classes) + 1, np.int32)
-    np.cumsum([len(samples) for samples in kept], out=starts[1:])
+    starts = np.array([0, *accumulate(map(len, kept))], np.int32)
     U = np.concatenate(kept)
     if everything:
         return Support(U, starts, counts, sums, None)

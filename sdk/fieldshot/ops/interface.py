@@ -68,7 +68,7 @@ class Support:
     @property
     def index(self) -> Index:
         """Class of each row of `U`: int32 (M,)."""
-        return np.repeat(np.arange(len(self.counts), dtype=np.int32), np.diff(self.starts))
+        return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.starts[1:] - self.starts[:-1])
 
 
 class Solution(NamedTuple):
