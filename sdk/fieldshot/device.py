@@ -239,7 +239,7 @@ class Workspace:
     def __init__(self, device: Device) -> None:
         self.device = device
         self.stream = device.cuda.Stream()
-        self._inputs = _Arena(device, self.stream)
+        self._inputs = _Arena(device, self.stream, outgoing=True)
         self._outputs = _Arena(device, self.stream)
         self._scratch = _Arena(device, None)
 
@@ -262,7 +262,8 @@ class Workspace:
     def changed(self, array: NDArray[Any]) -> int:
         """Address of a copy of the array that `fetch` brings back."""
         address = self._outputs.put(array)
-        self._outputs.flush()
+        if array.nbytes <= _LARGE_BYTES:
+            self._outputs.send(address, array.nbytes)
         return address
 
     def fetch(self, results: Sequence[tuple[int, NDArray[Any]]]) -> None:
@@ -298,10 +299,13 @@ class _Block:
 
 
 class _Arena:
-    """Device memory in a few blocks, with pinned mirrors where there is a stream to copy on."""
+    """Device memory in a few blocks, with pinned mirrors where there is a stream to copy on.
 
-    def __init__(self, device: Device, stream: Any) -> None:
-        self._device, self._stream = device, stream
+    In an `outgoing` one all that is taken is put and sent; in others most of it belongs to kernels.
+    """
+
+    def __init__(self, device: Device, stream: Any, *, outgoing: bool = False) -> None:
+        self._device, self._stream, self._outgoing = device, stream, outgoing
         self._blocks: list[_Block] = []  # the last one is in use
         self._large: list[Any] = []
         self._size, self._next = 0, _BLOCK_BYTES
@@ -312,7 +316,8 @@ class _Arena:
             self._large.append(self._device.allocate(size))
             return int(self._large[-1])
         if not self._blocks or self._blocks[-1].used + size > self._size:
-            self.flush()
+            if self._outgoing:
+                self.flush()
             self._size = max(size, self._next)
             mirror = None if self._stream is None else self._device.cuda.pagelocked_empty(self._size, np.uint8)
             self._blocks.append(_Block(self._device.allocate(self._size), mirror))
@@ -336,12 +341,17 @@ class _Arena:
 
     def flush(self) -> None:
         """Send off what was put into the block in use."""
-        block = self._blocks[-1] if self._blocks else None
-        if block is not None and block.mirror is not None and block.used > block.sent:
-            self._device.cuda.memcpy_htod_async(
-                block.address + block.sent, block.mirror[block.sent : block.used], self._stream
-            )
+        if self._blocks and self._blocks[-1].used > self._blocks[-1].sent:
+            block = self._blocks[-1]
+            self.send(block.address + block.sent, block.used - block.sent)
             block.sent = block.used
+
+    def send(self, address: int, size: int) -> None:
+        """Send off part of the block in use."""
+        block = self._blocks[-1]
+        assert block.mirror is not None  # there is a stream
+        start = address - block.address
+        self._device.cuda.memcpy_htod_async(address, block.mirror[start : start + size], self._stream)
 
     def fetch(self, results: Sequence[tuple[int, NDArray[Any]]]) -> Callable[[], None]:
         """Start to bring everything back; once it is there, what is returned fills the arrays."""

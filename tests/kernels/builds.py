@@ -83,9 +83,7 @@ def make(name: str, shared_bytes: int = 8 * 40 * 41) -> Any:
     if name == "cuda":
         from fieldshot.ops.cuda import CudaOps
 
-        ops = CudaOps()
-        ops.runner.shared_bytes = shared_bytes + 32768
-        return ops
+        return CudaOps()
     if name == "host":
         return KernelOps(PoisonedRunner(library(), "host", checked=False, shared_bytes=shared_bytes, blocks=2))
     assert name in {"race", "memory"}

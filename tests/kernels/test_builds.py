@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,11 @@ def run_suite(ops: str, environment: dict[str, str]) -> str:
 
 def test_memory_build_conforms_under_the_sanitizers() -> None:
     assert " passed" in run_suite("memory", memory_environment())
+
+
+@pytest.mark.gpu
+def test_cuda_operations_conform_on_the_device() -> None:
+    assert " passed" in run_suite("cuda", dict(os.environ))
 
 
 @pytest.mark.skipif(missing() is not None, reason=missing() or "")

@@ -108,6 +108,27 @@ def test_many_pass_in_pieces(ops, monkeypatch):
     assert max(pieces.values()) < TOLERANCE
 
 
+def test_memory_of_a_device_in_many_blocks(ops, monkeypatch):
+    if ops.name != "cuda":
+        pytest.skip("memory comes in blocks on a CUDA device only")
+    for name, size in (("_BLOCK_BYTES", 1024), ("_KEPT_BYTES", 1024), ("_LARGE_BYTES", 20_000)):
+        monkeypatch.setattr(f"fieldshot.device.{name}", size)
+    idle = ops.runner.device._idle
+    kept = list(idle)
+    idle.clear()  # new workspaces, of small blocks
+    assert_conforms(ops, [5, 3, 9], 70)
+    assert_conforms(ops, [30, 40], 90)
+    assert_conforms(ops, [30, 40, 20], 40, moment=True, keep=20)
+    idle.clear()
+    idle.extend(kept)
+
+
+def test_every_fit_by_blocks(ops, monkeypatch):
+    monkeypatch.setattr(type(ops), "fit", lambda self, support, prior: self._fit_large(support, prior))
+    for counts, D in (([1], 7), ([5] * 5, 127), ([3, 1, 7], 127), ([30, 1, 40], 130)):
+        assert_conforms(ops, counts, D)
+
+
 def test_the_order_of_lanes_and_blocks_changes_no_bit(ops):
     if ops.name != "race":
         pytest.skip("only the check machine shuffles its lanes")

@@ -18,7 +18,7 @@ __all__ = ["ClassStatistics", "added", "pooled"]
 
 # So many samples a class stay at hand for the leave-one-out scores, whatever its size, and so many of all classes
 # together are held out: a temperature and a threshold need no more, and a fit's time stays bounded.
-_HELD_OUT_PER_CLASS, _HELD_OUT = 64, 2048
+_HELD_OUT_PER_CLASS, _HELD_OUT = 64, 1024
 
 
 @dataclass(frozen=True, slots=True)
