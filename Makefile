@@ -1,7 +1,7 @@
 # make demo        see it work: install into .venv, enrol and recognise real photographs, draw demo/
 # make test        every test                    make check       style, lint, types
 # make bench       the benchmarks                make kernels     compile for CPU and GPUs (needs nvcc)
-# make gpu-check   the tests that need a GPU     make clean       remove what these made
+# make gpu-check   what only a GPU can tell      make clean       remove what these made
 #
 # ARGS goes to the command that a target ends with: make test ARGS="-k gallery"
 
@@ -30,8 +30,8 @@ check: .venv-test/installed
 bench: .venv-test/installed
 	$(TEST) pytest -q benchmarks $(ARGS)
 
-gpu-check: .venv-test/installed
-	FIELDSHOT_REQUIRE_GPU=1 $(TEST) pytest -q -m gpu $(ARGS)
+gpu-check:
+	PYTHONPATH=sdk$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) benchmarks/gpu_check.py $(ARGS)
 
 kernels:
 	$(PYTHON) kernels/build.py host
