@@ -7,11 +7,8 @@ against Pillow's resize too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -23,6 +20,7 @@ from bundles import write_bundle
 from fieldshot import Backbone, Recognizer
 from fieldshot.images import Preprocessing, find_classes
 from fieldshot.recognizer import EnrollResult
+from turns import in_turn
 
 NETWORKS = {"mobilenet_v2_1.0_224": (224, 1280), "mobilenet_v1_0.5_160": (160, 512)}
 
@@ -69,18 +67,6 @@ def pair(
     path = tmp_path_factory.mktemp("bundle") / f"{name}.fieldshot"
     backbone = Backbone.load(write_bundle(path, network, name=name, dim=dim, preprocessing=spec))
     return backbone, Bare(backbone, network)
-
-
-def in_turn(seconds: float, **sides: Callable[[], object]) -> dict[str, float]:
-    """Median milliseconds of each side; the sides take turns, so that a slow moment of the machine hits them all."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    end = perf_counter() + seconds
-    while perf_counter() < end or min(map(len, times.values())) < 5:
-        for name, side in sides.items():
-            start = perf_counter()
-            side()
-            times[name].append(1e3 * (perf_counter() - start))
-    return {name: median(values[1:]) for name, values in times.items()}
 
 
 def pictures_of(shared: Path, data: str, number: int) -> list[Path]:
