@@ -103,6 +103,7 @@ setup(
         "fieldshot.backbone",
         "fieldshot.cli",
         "fieldshot.demo",
+        "fieldshot.device",
         "fieldshot.gallery",
         "fieldshot.head",
         "fieldshot.images",

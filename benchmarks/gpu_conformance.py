@@ -16,6 +16,7 @@ from fieldshot import FewShotHead
 from fieldshot.device import Device
 from fieldshot.errors import DeviceError
 from fieldshot.ops import Classifier, Ops, Prior, Solution, Support, Transduction
+from fieldshot.ops.blocked import fit_blocked
 from fieldshot.ops.cuda import CudaCall, CudaOps, CudaRunner
 from fieldshot.ops.host import HostOps
 from fieldshot.ops.kernels import KernelOps
@@ -130,7 +131,7 @@ class BlockedOps(KernelOps):
     """Every fit by blocks, however few its samples: the kernels that a small fit does without."""
 
     def fit(self, support: Support, prior: Prior) -> Solution:
-        return self._fit_large(support, prior)
+        return fit_blocked(self.runner, support, prior)
 
 
 def problems_of(seed: int, quick: bool) -> Iterator[tuple[str, Problem]]:

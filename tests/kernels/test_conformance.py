@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import builds
 from fieldshot.ops import Classifier
+from fieldshot.ops.blocked import fit_blocked
 from problems import errors_of, problem
 
 # Sums of D products in float32, against the largest number of the result. Where there are many samples for their
@@ -112,7 +113,7 @@ def test_memory_of_a_device_in_many_blocks(ops, monkeypatch):
     if ops.name != "cuda":
         pytest.skip("memory comes in blocks on a CUDA device only")
     for name, size in (("_BLOCK_BYTES", 1024), ("_KEPT_BYTES", 1024), ("_LARGE_BYTES", 20_000)):
-        monkeypatch.setattr(f"fieldshot.device.{name}", size)
+        monkeypatch.setattr(f"fieldshot.device.memory.{name}", size)
     idle = ops.runner.device._idle
     kept = list(idle)
     idle.clear()  # new workspaces, of small blocks
@@ -124,7 +125,7 @@ def test_memory_of_a_device_in_many_blocks(ops, monkeypatch):
 
 
 def test_every_fit_by_blocks(ops, monkeypatch):
-    monkeypatch.setattr(type(ops), "fit", lambda self, support, prior: self._fit_large(support, prior))
+    monkeypatch.setattr(type(ops), "fit", lambda self, *given: fit_blocked(self.runner, *given))
     for counts, D in (([1], 7), ([5] * 5, 127), ([3, 1, 7], 127), ([30, 1, 40], 130)):
         assert_conforms(ops, counts, D)
 

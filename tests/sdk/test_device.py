@@ -92,21 +92,32 @@ def test_a_device_that_is_not_there(environment: dict[str, str]) -> None:
     assert "one of the 1 there are (got 7)" in done.stdout
 
 
-def test_kernels_that_the_driver_refuses_are_built_here_once(environment: dict[str, str], tmp_path: Path) -> None:
-    program = """
-from fieldshot.ops import choose
+UNSHIPPED = """
+from fieldshot.ops import choose, sources
+sources.built = lambda name, suffix: sources.FOLDER / "none"
 print(choose().ops.about)
 """
-    first = run(program, environment, FIELDSHOT_CACHE=str(tmp_path))
-    again = run(program, environment, FIELDSHOT_CACHE=str(tmp_path))
-    if "from the package" not in first.stdout:  # where `make kernels` was run the stand-in takes what that made
-        assert "WARNING building the kernels for Stand-in with" in first.stderr
-        assert "building" not in again.stderr
-        assert "built here" in again.stdout
+
+
+def test_kernels_that_are_not_shipped_are_built_here_once(environment: dict[str, str], tmp_path: Path) -> None:
+    first = run(UNSHIPPED, environment, FIELDSHOT_CACHE=str(tmp_path))
+    assert "WARNING building the kernels for Stand-in with" in first.stderr
+    again = run(UNSHIPPED, environment, FIELDSHOT_CACHE=str(tmp_path))
+    assert "building" not in again.stderr
+    assert "built here" in again.stdout
+    (built,) = tmp_path.glob("kernels.*")
+    built.write_bytes(b"damaged")
+    assert "building" in run(UNSHIPPED, environment, FIELDSHOT_CACHE=str(tmp_path)).stderr
+
+
+def test_kernels_that_are_shipped_are_taken(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "none").write_bytes(bytes.fromhex("50ed55ba") + bytes(60))
+    program = UNSHIPPED.replace("sources.FOLDER", f"__import__('pathlib').Path({str(tmp_path)!r})")
+    assert "kernels from the package" in run(program, environment, FIELDSHOT_CACHE=str(tmp_path)).stdout
 
 
 def test_a_driver_that_loads_nothing_and_no_compiler(environment: dict[str, str], tmp_path: Path) -> None:
-    hidden = "import fieldshot.device as d; d.shutil.which = lambda *a, **k: None\n" + REFUSED
+    hidden = "import fieldshot.device.loading as d; d.shutil.which = lambda *a, **k: None\n" + REFUSED
     done = run(hidden, environment, FIELDSHOT_STANDIN_NO_IMAGE="1", FIELDSHOT_CACHE=str(tmp_path))
     assert "must load the kernels" in done.stdout
     assert "install a newer driver, or the CUDA toolkit" in done.stdout

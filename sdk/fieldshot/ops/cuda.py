@@ -44,7 +44,7 @@ class CudaOps(KernelOps):
 
 
 class CudaRunner:
-    """`fieldshot.ops.kernels.Runner` on a device; each operation has a stream of its own and waits once, at its end."""
+    """`fieldshot.ops.runner.Runner` on a device; each operation has a stream of its own and waits once, at its end."""
 
     warps = LANES // _WARP
 
@@ -106,7 +106,7 @@ class _Held:
 
 
 class CudaCall:
-    """`fieldshot.ops.kernels.Call` on a device."""
+    """`fieldshot.ops.runner.Call` on a device."""
 
     def __init__(self, runner: CudaRunner) -> None:
         self.runner = runner

@@ -133,7 +133,7 @@ class _Held:
 
 
 class HostCall:
-    """`fieldshot.ops.kernels.Call` in this process's own memory."""
+    """`fieldshot.ops.runner.Call` in this process's own memory."""
 
     def __init__(self, runner: HostRunner) -> None:
         self.runner = runner

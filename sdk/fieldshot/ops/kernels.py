@@ -1,17 +1,16 @@
 """The operations as launches of kernels, the same on every build of them.
 
-A `Runner` knows one build: how numbers get to its memory and back, and how a kernel is started. `KernelOps` knows
-which kernels make an operation, on which shapes. N samples, M held-out or unlabelled samples, D embedding dimension,
-K classes.
+A `Runner` knows one build, `KernelOps` which kernels make an operation, on which shapes. N samples, M unlabelled ones,
+D embedding dimension, K classes.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fieldshot.ops.blocked import TILE, System, fit_blocked
 from fieldshot.ops.interface import (
     Classifier,
     Float32,
@@ -23,75 +22,12 @@ from fieldshot.ops.interface import (
     Support,
     Transduction,
 )
+from fieldshot.ops.runner import Runner
 
-__all__ = ["Call", "KernelOps", "Runner"]
+__all__ = ["KernelOps"]
 
-_TILE = 64  # kernels/tile.cuh
-_RIGHT = 4  # kernels/solution.cu: rows that a block of `back` keeps in shared memory
 _QUERIES = 4  # kernels/predict.cu
 _CHUNK_BYTES = 1 << 26  # embeddings that are on their way at once
-
-
-class Call(Protocol):
-    """One operation under way: its arrays and launches. Addresses hold until its `with` block ends."""
-
-    def __enter__(self) -> Call: ...
-
-    def __exit__(self, *raised: Any) -> bool | None: ...
-
-    def put(self, array: NDArray[Any] | None) -> int | None:
-        """Address of a copy of the array, or of itself, for kernels to read."""
-        ...
-
-    def held(self, loaded: Any) -> tuple[int, ...]:
-        """Addresses of weights, bias and prototypes that `Runner.load` keeps."""
-        ...
-
-    def scratch(self, dtype: type, *shape: int) -> int:
-        """Address of memory that is gone after the call."""
-        ...
-
-    def out(self, dtype: type, *shape: int) -> int:
-        """Address of an array that `fetch` gives."""
-        ...
-
-    def inout(self, array: NDArray[Any]) -> int:
-        """Address of a copy of the array that kernels may change and `fetch` gives."""
-        ...
-
-    def launch(self, kernel: str, tasks: int, shared: int = 0, **fields: int | float | None) -> None:
-        """Start a kernel that deals `tasks` to its blocks, with `shared` bytes of shared memory."""
-        ...
-
-    def fetch(self) -> list[NDArray[Any]]:
-        """Wait, and give what `out` and `inout` named, in their order."""
-        ...
-
-
-class Runner(Protocol):
-    """One build of the kernels.
-
-    about : what runs, in words for a person.
-    shared_bytes : what a block may have of shared memory.
-    warps : rows that a block of a row-wise kernel works on at once.
-    """
-
-    name: str
-    about: str
-    shared_bytes: int
-    warps: int
-
-    def slices(self, samples: int, tiles: int) -> int:
-        """Into how many slices a sum over samples is split, beside so many tiles, for work enough."""
-        ...
-
-    def call(self) -> Call:
-        """Start an operation."""
-        ...
-
-    def load(self, classifier: Classifier) -> Any:
-        """Keep a classifier's arrays for as long as what is returned lives; it is for `Call.held`."""
-        ...
 
 
 class KernelOps:
@@ -134,7 +70,7 @@ class KernelOps:
         """Second moment ``before + U.T @ U``: (N, D) -> (D, D)."""
         D = U.shape[1]
         rows = max(1, _CHUNK_BYTES // (4 * D))
-        tiles = -(-D // _TILE) * (-(-D // _TILE) + 1) // 2
+        tiles = -(-D // TILE) * (-(-D // TILE) + 1) // 2
         for first in range(0, max(len(U), 1), rows):
             part = np.ascontiguousarray(U[first : first + rows])
             slices = self.runner.slices(len(part), tiles)
@@ -159,7 +95,7 @@ class KernelOps:
         (N, D), K = support.U.shape, len(support.counts)
         if support.moment is None and self.runner.shared_bytes >= 8 * N * (N + 1):
             return self._fit_small(support, prior, N, D, K)
-        return self._fit_large(support, prior)
+        return fit_blocked(self.runner, support, prior)
 
     def _fit_small(self, support: Support, prior: Prior, N: int, D: int, K: int) -> Solution:
         with self.runner.call() as call:
@@ -202,103 +138,6 @@ class KernelOps:
             )
             weights, bias, prototypes, temperature, known, unknown = call.fetch()
         return Solution(weights, bias, prototypes, float(temperature[0]), known, unknown)
-
-    def _fit_large(self, support: Support, prior: Prior) -> Solution:
-        (M, D), K = support.U.shape, len(support.counts)
-        double, single = np.float64, np.float32
-        with self.runner.call() as call:
-            large = _Large(self.runner, call, support, prior)
-            weights = call.out(single, K, D)
-            bias = call.out(single, K)
-            temperature, known, unknown = call.out(double, 1), call.out(double, M), call.out(double, M)
-
-            cross, means = call.scratch(double, M, K), call.scratch(double, K, K)
-            large.product("float", large.U, large.means, cross, M, K, D)
-            large.product("float", large.means, large.means, means, K, K, D)
-            n = large.factored(right=True)
-            forward = large.row(n)  # rows n to n + K of the system: offsets; those after them: samples, or the identity
-            solved = call.scratch(double, K, n)
-            call.launch("back", -(-K // _RIGHT), 8 * n * _RIGHT, system=large.system, solved=solved, n=n, K=K)
-            projected, leverage = call.scratch(double, M, K), call.scratch(double, M)
-            between, half = call.scratch(double, K, K), call.scratch(double, K, K)
-            if large.dual:
-                large.product("float", large.offsets, large.offsets, between, K, K, D)
-                large.product("double", forward, forward, half, K, K, n)
-            else:
-                large.product("double", forward, forward, between, K, K, n)
-                large.product("double", large.row(n + K), forward, projected, M, K, n)
-            call.launch(
-                "gather",
-                -(-max(M, K) // self.runner.warps),
-                system=large.system,
-                solved=solved,
-                projected=projected,
-                leverage=leverage,
-                between=between,
-                half=half,
-                ridge=large.ridge,
-                n=n,
-                M=M,
-                K=K,
-                dual=int(large.dual),
-            )
-            head: dict[str, Any] = {
-                "U": large.U,
-                "index": large.index,
-                "solved": solved,
-                "coefficients": call.scratch(single, K, M) if large.dual else None,
-                "counts": large.counts,
-                "between": between,
-                "centre": large.centre,
-                "weights": weights,
-                "bias": bias,
-                "scale": large.scale,
-                "ridge": large.ridge,
-                "mean_prior": prior.mean,
-                "N": M,
-                "D": D,
-                "K": K,
-                "dual": int(large.dual),
-            }
-            if large.dual:
-                call.launch("coefficients", -(-K // self.runner.warps), **head)
-            call.launch("weights", -(-K // 4) * -(-D // 256) if large.dual else K, **head)
-            call.launch("bias", -(-K // self.runner.warps), **head)
-            held_out = call.scratch(single, M, K)
-            call.launch(
-                "held_out",
-                -(-M // self.runner.warps),
-                index=large.index,
-                counts=large.counts,
-                cross=cross,
-                squares=large.squares,
-                means=means,
-                projected=projected,
-                leverage=leverage,
-                between=between,
-                held_out=held_out,
-                known=known,
-                unknown=unknown,
-                scale=large.scale - 1.0,
-                mean_prior=prior.mean,
-                M=M,
-                K=K,
-            )
-            call.launch(
-                "temperature",
-                1,
-                held_out=held_out,
-                index=large.index,
-                starts=call.put(support.starts),
-                counts=large.counts,
-                temperature=temperature,
-                prior=prior.temperature,
-                prior_weight=prior.temperature_weight,
-                M=M,
-                K=K,
-            )
-            prototypes_out, weights_out, bias_out, temperature_out, known_out, unknown_out = call.fetch()
-        return Solution(weights_out, bias_out, prototypes_out, float(temperature_out[0]), known_out, unknown_out)
 
     def load(self, classifier: Classifier) -> Any:
         """Put a classifier where it will be used."""
@@ -354,19 +193,19 @@ class KernelOps:
         (M, D), K = unlabelled.shape, len(support.counts)
         double, single = np.float64, np.float32
         with self.runner.call() as call:
-            large = _Large(self.runner, call, support, prior)
-            n = large.factored(right=False)
+            system = System(self.runner, call, support, prior)
+            n = system.factored(right=False)
             inverse = call.scratch(double, n, n)
-            rows = large.row(n)  # L^-T
-            large.product("double", rows, rows, inverse, n, n, n)
+            rows = system.row(n)  # L^-T
+            system.product("double", rows, rows, inverse, n, n, n)
             call.launch(
                 "adapt",
                 1,
                 queries=call.put(unlabelled),
-                residuals=large.residuals if large.dual else None,
+                residuals=system.residuals if system.dual else None,
                 inverse=inverse,
-                counts=large.counts,
-                sums=large.sums,
+                counts=system.counts,
+                sums=system.sums,
                 weights=call.inout(weights),
                 bias=call.inout(bias),
                 share=call.scratch(double, M, K),
@@ -379,8 +218,8 @@ class KernelOps:
                 directions=call.scratch(single, K, D),
                 temperature=rule.temperature,
                 weight=rule.weight,
-                scale=large.scale,
-                ridge=large.ridge,
+                scale=system.scale,
+                ridge=system.ridge,
                 mean_prior=prior.mean,
                 M=M,
                 N=len(support.U),
@@ -390,113 +229,6 @@ class KernelOps:
             )
             _, weights_out, bias_out = call.fetch()
         return weights_out, bias_out
-
-
-class _Large:
-    """The system H = L L^T of a support in memory, solved by blocks: kernels/centre.cu and kernels/cholesky.cu."""
-
-    def __init__(self, runner: Runner, call: Call, support: Support, prior: Prior) -> None:
-        (M, D), K = support.U.shape, len(support.counts)
-        self.runner, self.call, self.K = runner, call, K
-        self.dual = support.moment is None
-        self.n: int = M if self.dual else D
-        self.samples = M
-        self.scale, self.ridge = _scale_and_ridge(support, prior)
-        self.moment = call.put(support.moment)
-        self.U, self.index = call.put(support.U), call.put(support.index)
-        self.sums, self.counts = call.put(support.sums), call.put(support.counts)
-        self.D = D
-        self.centre, self.means = call.scratch(np.float64, D), call.scratch(np.float32, K, D)
-        self.offsets = call.scratch(np.float32, K + M, D)
-        self.residuals = self.offsets + 4 * K * D  # in one piece: the system's right-hand rows
-        self.squares = call.scratch(np.float64, M)
-        fields: dict[str, Any] = {
-            "U": self.U,
-            "index": self.index,
-            "sums": self.sums,
-            "counts": self.counts,
-            "centre": self.centre,
-            "means": self.means,
-            "offsets": self.offsets,
-            "residuals": self.residuals,
-            "prototypes": call.out(np.float32, K, D),
-            "squares": self.squares,
-            "M": M,
-            "D": D,
-            "K": K,
-        }
-        call.launch("centre", -(-D // 256), **fields)
-        call.launch("residuals", -(-(M + K) // runner.warps), **fields)
-
-    def factored(self, *, right: bool) -> int:
-        """Factor the system with its right-hand rows: offsets and samples, or else the identity alone. Gives n."""
-        n, K, M, D = self.n, self.K, self.samples, self.D
-        above = K if right else 0
-        self.system = self.call.scratch(np.float64, n + above + (M if right else n), n)
-        rows = n + above + (M if right else n)
-        if self.dual:
-            self.product("float", self.residuals, self.residuals, self.system, n, n, D, lower=True)
-            if right:
-                self.product("float", self.offsets, self.residuals, self.row(n), K, n, D)
-        fields: dict[str, Any] = {
-            "moment": self.moment,
-            "sums": self.sums,
-            "counts": self.counts,
-            "right": self.offsets if right and not self.dual else None,
-            "inverse": self.call.scratch(np.float64, _TILE, _TILE),
-            "panel": self.call.scratch(np.float64, _TILE, rows),
-            "system": self.system,
-            "ridge": self.ridge,
-            "n": n,
-            "rows": rows,
-            "identity": n + above if self.dual or not right else rows,
-            "K": K,
-        }
-        self.call.launch("assemble", -(-rows // self.runner.warps), **fields)
-        for start in range(0, n, _TILE):
-            left, below = -(-(n - start - _TILE) // _TILE), rows - min(start + _TILE, n)
-            self.call.launch("cholesky_diagonal", 1, 8 * _TILE * (_TILE + 1), **fields, start=start)
-            if below:
-                self.call.launch("cholesky_panel", -(-below // (4 * self.runner.warps)), **fields, start=start)
-            if left > 0:
-                self.call.launch("cholesky_update", left * -(-below // _TILE), **fields, start=start)
-        return n
-
-    def row(self, i: int) -> int:
-        """Address of a row of the system."""
-        return self.system + 8 * self.n * i
-
-    def product(
-        self, kind: str, A: int | None, B: int | None, C: int, n: int, m: int, depth: int, *, lower: bool = False
-    ) -> None:
-        """C = A B^T."""
-        tiles = -(-n // 4) * -(-m // 3)
-        self.call.launch(
-            f"product_{kind}",
-            -(-tiles // self.runner.warps),
-            A=A,
-            B=B,
-            C=C,
-            n=n,
-            m=m,
-            depth=depth,
-            lda=depth,
-            ldb=depth,
-            ldc=m,
-            lower=int(lower),
-        )
-
-
-def _scale_and_ridge(support: Support, prior: Prior) -> tuple[float, float]:
-    """Scale and ridge of Sigma^-1 = scale (S + ridge I)^-1; fieldshot.ops.reference has the formulas."""
-    of_means = float(np.einsum("kd,kd,k->", support.sums, support.sums, 1.0 / support.counts))
-    if support.moment is None:
-        everything = float(np.einsum("nd,nd->", support.U, support.U, dtype=np.float64))
-    else:
-        everything = float(np.trace(support.moment))
-    freedom = float(support.counts.sum()) - len(support.counts)
-    spread = (everything - of_means + prior.spread_weight * prior.spread) / (freedom + prior.spread_weight)
-    return freedom + prior.covariance, prior.covariance * spread / support.U.shape[1]
 
 
 def _float32(Z: Any) -> Float32:

@@ -1,0 +1,190 @@
+"""Memory of a device for one operation: pinned on the way, and back in the pool afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from fieldshot.device.device import Device
+
+__all__ = ["Workspace"]
+
+_log = logging.getLogger("fieldshot")
+
+_ALIGNMENT = 256
+_BLOCK_BYTES = 1 << 20
+_LARGE_BYTES = 1 << 23  # copied straight from and to the caller's array, without a pinned one in between
+_KEPT_BYTES = 1 << 28  # of memory that a workspace holds on to from one use to the next
+
+
+class Workspace:
+    """A stream, and memory that comes in pieces and goes all at once.
+
+    Parameters
+    ----------
+    device : Device
+        Its context must be current, here and in all methods.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.stream = device.cuda.Stream()
+        self._inputs = _Arena(device, self.stream, outgoing=True)
+        self._outputs = _Arena(device, self.stream)
+        self._scratch = _Arena(device, None)
+
+    def put(self, array: NDArray[Any]) -> int:
+        """Address of a copy of an array of one piece; it is there for what `flush` precedes."""
+        return self._inputs.put(array)
+
+    def flush(self) -> None:
+        """Send off what was put."""
+        self._inputs.flush()
+
+    def take(self, size: int) -> int:
+        """Address of `size` bytes of memory."""
+        return self._scratch.take(size)
+
+    def result(self, size: int) -> int:
+        """Address of `size` bytes that `fetch` brings back."""
+        return self._outputs.take(size)
+
+    def changed(self, array: NDArray[Any]) -> int:
+        """Address of a copy of the array that `fetch` brings back."""
+        address = self._outputs.put(array)
+        if array.nbytes <= _LARGE_BYTES:
+            self._outputs.send(address, array.nbytes)
+        return address
+
+    def fetch(self, results: Sequence[tuple[int, NDArray[Any]]]) -> None:
+        """Wait, and fill arrays with what is at these addresses: the only synchronisation."""
+        fill = self._outputs.fetch(results)
+        self.stream.synchronize()
+        fill()
+
+    def reset(self) -> None:
+        """Take all memory back; what was left on its way must be done."""
+        for arena in (self._inputs, self._outputs, self._scratch):
+            arena.reset()
+
+    def close(self) -> None:
+        """Wait for what is on its way, as far as that goes, and give all memory back."""
+        try:
+            self.stream.synchronize()
+        except self.device.cuda.Error:
+            _log.debug("a failed operation was given up", exc_info=True)
+        for arena in (self._inputs, self._outputs, self._scratch):
+            arena.close()
+
+
+class _Block:
+    """A piece of device memory, its pinned mirror if it has one, and how much is in use and sent off."""
+
+    __slots__ = ("address", "allocation", "mirror", "sent", "used")
+
+    def __init__(self, allocation: Any, mirror: NDArray[np.uint8] | None) -> None:
+        self.allocation, self.mirror = allocation, mirror
+        self.address = int(allocation)
+        self.used = self.sent = 0
+
+
+class _Arena:
+    """Device memory in a few blocks, with pinned mirrors where there is a stream to copy on.
+
+    In an `outgoing` one all that is taken is put and sent; in others most of it belongs to kernels.
+    """
+
+    def __init__(self, device: Device, stream: Any, *, outgoing: bool = False) -> None:
+        self._device, self._stream, self._outgoing = device, stream, outgoing
+        self._blocks: list[_Block] = []  # the last one is in use
+        self._large: list[Any] = []
+        self._size, self._next = 0, _BLOCK_BYTES
+
+    def take(self, size: int) -> int:
+        """Address of `size` bytes."""
+        if self._stream is not None and size > _LARGE_BYTES:
+            self._large.append(self._device.allocate(size))
+            return int(self._large[-1])
+        if not self._blocks or self._blocks[-1].used + size > self._size:
+            if self._outgoing:
+                self.flush()
+            self._size = max(size, self._next)
+            mirror = None if self._stream is None else self._device.cuda.pagelocked_empty(self._size, np.uint8)
+            self._blocks.append(_Block(self._device.allocate(self._size), mirror))
+            self._next = 2 * self._size
+        block = self._blocks[-1]
+        address = block.address + block.used
+        block.used += -(-size // _ALIGNMENT) * _ALIGNMENT
+        return address
+
+    def put(self, array: NDArray[Any]) -> int:
+        """Address of a copy of the array; a large one is sent at once, others by `flush`."""
+        address = self.take(array.nbytes)
+        if array.nbytes > _LARGE_BYTES:
+            self._device.cuda.memcpy_htod_async(address, array, self._stream)
+        else:
+            block = self._blocks[-1]
+            assert block.mirror is not None  # there is a stream
+            start = address - block.address
+            block.mirror[start : start + array.nbytes] = array.reshape(-1).view(np.uint8)
+        return address
+
+    def flush(self) -> None:
+        """Send off what was put into the block in use."""
+        if self._blocks and self._blocks[-1].used > self._blocks[-1].sent:
+            block = self._blocks[-1]
+            self.send(block.address + block.sent, block.used - block.sent)
+            block.sent = block.used
+
+    def send(self, address: int, size: int) -> None:
+        """Send off part of the block in use."""
+        block = self._blocks[-1]
+        assert block.mirror is not None  # there is a stream
+        start = address - block.address
+        self._device.cuda.memcpy_htod_async(address, block.mirror[start : start + size], self._stream)
+
+    def fetch(self, results: Sequence[tuple[int, NDArray[Any]]]) -> Callable[[], None]:
+        """Start to bring everything back; once it is there, what is returned fills the arrays."""
+        cuda = self._device.cuda
+        for block in self._blocks:
+            assert block.mirror is not None  # there is a stream
+            if block.used:
+                cuda.memcpy_dtoh_async(block.mirror[: block.used], block.address, self._stream)
+        small = []
+        for address, array in results:
+            if array.nbytes > _LARGE_BYTES:
+                cuda.memcpy_dtoh_async(array, address, self._stream)
+            else:
+                small.append((address, array))
+
+        def fill() -> None:
+            for address, array in small:
+                for block in self._blocks:
+                    start = address - block.address
+                    if block.mirror is not None and 0 <= start < block.used:
+                        array.reshape(-1).view(np.uint8)[:] = block.mirror[start : start + array.nbytes]
+                        break
+
+        return fill
+
+    def reset(self) -> None:
+        """Start anew; more than one block becomes one the next time, and much memory is given back."""
+        if len(self._blocks) > 1 or self._large or self._size > _KEPT_BYTES:
+            self.close()
+        for block in self._blocks:
+            block.used = block.sent = 0
+
+    def close(self) -> None:
+        """Give all memory back."""
+        for block in self._blocks:
+            block.allocation.free()
+        for allocation in self._large:
+            allocation.free()
+        self._blocks.clear()
+        self._large.clear()
+        self._size, self._next = 0, min(self._next, _KEPT_BYTES)

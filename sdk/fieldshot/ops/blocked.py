@@ -1,0 +1,225 @@
+"""A fit that outgrows one block's shared memory: the system H = L L^T of kernels/cholesky.cu, and what follows from it.
+
+M samples at hand, D embedding dimension, K classes; n is M where the Gram matrix of the samples is solved (dual), D
+where their second moment is (primal).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fieldshot.ops.interface import Prior, Solution, Support
+from fieldshot.ops.runner import Call, Runner
+
+__all__ = ["TILE", "System", "fit_blocked"]
+
+TILE = 64  # kernels/tile.cuh
+_RIGHT = 4  # kernels/solution.cu: rows that a block of `back` keeps in shared memory
+
+
+def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
+    """Fine-tune by blocks of the system, in many launches."""
+    (M, D), K = support.U.shape, len(support.counts)
+    double, single = np.float64, np.float32
+    with runner.call() as call:
+        system = System(runner, call, support, prior)
+        weights = call.out(single, K, D)
+        bias = call.out(single, K)
+        temperature, known, unknown = call.out(double, 1), call.out(double, M), call.out(double, M)
+
+        cross, means = call.scratch(double, M, K), call.scratch(double, K, K)
+        system.product("float", system.U, system.means, cross, M, K, D)
+        system.product("float", system.means, system.means, means, K, K, D)
+        n = system.factored(right=True)
+        forward = system.row(n)  # rows n to n + K of the system: offsets; those after them: samples, or the identity
+        solved = call.scratch(double, K, n)
+        call.launch("back", -(-K // _RIGHT), 8 * n * _RIGHT, system=system.matrix, solved=solved, n=n, K=K)
+        projected, leverage = call.scratch(double, M, K), call.scratch(double, M)
+        between, half = call.scratch(double, K, K), call.scratch(double, K, K)
+        if system.dual:
+            system.product("float", system.offsets, system.offsets, between, K, K, D)
+            system.product("double", forward, forward, half, K, K, n)
+        else:
+            system.product("double", forward, forward, between, K, K, n)
+            system.product("double", system.row(n + K), forward, projected, M, K, n)
+        call.launch(
+            "gather",
+            -(-max(M, K) // runner.warps),
+            system=system.matrix,
+            solved=solved,
+            projected=projected,
+            leverage=leverage,
+            between=between,
+            half=half,
+            ridge=system.ridge,
+            n=n,
+            M=M,
+            K=K,
+            dual=int(system.dual),
+        )
+        head: dict[str, Any] = {
+            "U": system.U,
+            "index": system.index,
+            "solved": solved,
+            "coefficients": call.scratch(single, K, M) if system.dual else None,
+            "counts": system.counts,
+            "between": between,
+            "centre": system.centre,
+            "weights": weights,
+            "bias": bias,
+            "scale": system.scale,
+            "ridge": system.ridge,
+            "mean_prior": prior.mean,
+            "N": M,
+            "D": D,
+            "K": K,
+            "dual": int(system.dual),
+        }
+        if system.dual:
+            call.launch("coefficients", -(-K // runner.warps), **head)
+        call.launch("weights", -(-K // 4) * -(-D // 256) if system.dual else K, **head)
+        call.launch("bias", -(-K // runner.warps), **head)
+        held_out = call.scratch(single, M, K)
+        call.launch(
+            "held_out",
+            -(-M // runner.warps),
+            index=system.index,
+            counts=system.counts,
+            cross=cross,
+            squares=system.squares,
+            means=means,
+            projected=projected,
+            leverage=leverage,
+            between=between,
+            held_out=held_out,
+            known=known,
+            unknown=unknown,
+            scale=system.scale - 1.0,
+            mean_prior=prior.mean,
+            M=M,
+            K=K,
+        )
+        call.launch(
+            "temperature",
+            1,
+            held_out=held_out,
+            index=system.index,
+            starts=call.put(support.starts),
+            counts=system.counts,
+            temperature=temperature,
+            prior=prior.temperature,
+            prior_weight=prior.temperature_weight,
+            M=M,
+            K=K,
+        )
+        prototypes_out, weights_out, bias_out, temperature_out, known_out, unknown_out = call.fetch()
+    return Solution(weights_out, bias_out, prototypes_out, float(temperature_out[0]), known_out, unknown_out)
+
+
+class System:
+    """The system H = L L^T of a support in memory, solved by blocks: kernels/centre.cu and kernels/cholesky.cu."""
+
+    def __init__(self, runner: Runner, call: Call, support: Support, prior: Prior) -> None:
+        (M, D), K = support.U.shape, len(support.counts)
+        self.runner, self.call, self.K = runner, call, K
+        self.dual = support.moment is None
+        self.n: int = M if self.dual else D
+        self.samples = M
+        self.scale, self.ridge = _scale_and_ridge(support, prior)
+        self.moment = call.put(support.moment)
+        self.U, self.index = call.put(support.U), call.put(support.index)
+        self.sums, self.counts = call.put(support.sums), call.put(support.counts)
+        self.D = D
+        self.centre, self.means = call.scratch(np.float64, D), call.scratch(np.float32, K, D)
+        self.offsets = call.scratch(np.float32, K + M, D)
+        self.residuals = self.offsets + 4 * K * D  # in one piece: the system's right-hand rows
+        self.squares = call.scratch(np.float64, M)
+        fields: dict[str, Any] = {
+            "U": self.U,
+            "index": self.index,
+            "sums": self.sums,
+            "counts": self.counts,
+            "centre": self.centre,
+            "means": self.means,
+            "offsets": self.offsets,
+            "residuals": self.residuals,
+            "prototypes": call.out(np.float32, K, D),
+            "squares": self.squares,
+            "M": M,
+            "D": D,
+            "K": K,
+        }
+        call.launch("centre", -(-D // 256), **fields)
+        call.launch("residuals", -(-(M + K) // runner.warps), **fields)
+
+    def factored(self, *, right: bool) -> int:
+        """Factor the system with its right-hand rows: offsets and samples, or else the identity alone. Gives n."""
+        n, K, M, D = self.n, self.K, self.samples, self.D
+        above = K if right else 0
+        self.matrix = self.call.scratch(np.float64, n + above + (M if right else n), n)
+        rows = n + above + (M if right else n)
+        if self.dual:
+            self.product("float", self.residuals, self.residuals, self.matrix, n, n, D, lower=True)
+            if right:
+                self.product("float", self.offsets, self.residuals, self.row(n), K, n, D)
+        fields: dict[str, Any] = {
+            "moment": self.moment,
+            "sums": self.sums,
+            "counts": self.counts,
+            "right": self.offsets if right and not self.dual else None,
+            "inverse": self.call.scratch(np.float64, TILE, TILE),
+            "panel": self.call.scratch(np.float64, TILE, rows),
+            "system": self.matrix,
+            "ridge": self.ridge,
+            "n": n,
+            "rows": rows,
+            "identity": n + above if self.dual or not right else rows,
+            "K": K,
+        }
+        self.call.launch("assemble", -(-rows // self.runner.warps), **fields)
+        for start in range(0, n, TILE):
+            left, below = -(-(n - start - TILE) // TILE), rows - min(start + TILE, n)
+            self.call.launch("cholesky_diagonal", 1, 8 * TILE * (TILE + 1), **fields, start=start)
+            if below:
+                self.call.launch("cholesky_panel", -(-below // (4 * self.runner.warps)), **fields, start=start)
+            if left > 0:
+                self.call.launch("cholesky_update", left * -(-below // TILE), **fields, start=start)
+        return n
+
+    def row(self, i: int) -> int:
+        """Address of a row of the system."""
+        return self.matrix + 8 * self.n * i
+
+    def product(
+        self, kind: str, A: int | None, B: int | None, C: int, n: int, m: int, depth: int, *, lower: bool = False
+    ) -> None:
+        """C = A B^T."""
+        tiles = -(-n // 4) * -(-m // 3)
+        self.call.launch(
+            f"product_{kind}",
+            -(-tiles // self.runner.warps),
+            A=A,
+            B=B,
+            C=C,
+            n=n,
+            m=m,
+            depth=depth,
+            lda=depth,
+            ldb=depth,
+            ldc=m,
+            lower=int(lower),
+        )
+
+
+def _scale_and_ridge(support: Support, prior: Prior) -> tuple[float, float]:
+    """Scale and ridge of Sigma^-1 = scale (S + ridge I)^-1; fieldshot.ops.reference has the formulas."""
+    of_means = float(np.einsum("kd,kd,k->", support.sums, support.sums, 1.0 / support.counts))
+    if support.moment is None:
+        everything = float(np.einsum("nd,nd->", support.U, support.U, dtype=np.float64))
+    else:
+        everything = float(np.trace(support.moment))
+    freedom = float(support.counts.sum()) - len(support.counts)
+    spread = (everything - of_means + prior.spread_weight * prior.spread) / (freedom + prior.spread_weight)
+    return freedom + prior.covariance, prior.covariance * spread / support.U.shape[1]
