@@ -32,14 +32,15 @@ class BuildKernels(Command):
     def run(self) -> None:
         """Put sources and libraries where fieldshot.ops.sources looks for them."""
         out = kernels.PACKAGE if self.editable_mode else Path(self.build_lib, "fieldshot/kernels")
-        if not kernels.build_host(out):
-            self.warn("no C++ compiler: heads will compute with NumPy. To mend it: apt install g++, install again")
+        try:
+            kernels.build_host(out)
+        except kernels.CompileError as error:
+            self.warn(f"heads will compute with NumPy; to mend it apt install g++ and install again. {error}")
         if not self.editable_mode:
-            image, _ = kernels.build_cuda(out)
-            if image is None:
-                self.warn("no nvcc: CUDA devices will compile the kernels with their own")
-            else:
-                image.with_suffix(".log").unlink()
+            try:
+                kernels.build_cuda(out)[0].with_suffix(".log").unlink()
+            except kernels.CompileError as error:
+                self.warn(f"CUDA devices will compile the kernels with their own nvcc. {error}")
 
     def get_source_files(self) -> list[str]:
         """For the source archive, which MANIFEST.in fills."""

@@ -66,7 +66,8 @@ KERNEL(adapt, AdaptParams) {
     } else {
       for (int k = 0; k < K; ++k)
         for (int chunk = 0; chunk < chunks<double>(D); ++chunk)
-          combine<double>(chunk, D, p.inverse, D, 0, D, [&](int, int e) { return (double)p.offsets[(size_t)k * D + e]; },
+          combine<double>(chunk, D, p.inverse, D, 0, D,
+                          [&](int, int e) { return (double)p.offsets[(size_t)k * D + e]; },
                           [&](int, int d, double sum) { p.directions[(size_t)k * D + d] = (float)sum; });
     }
     sync();

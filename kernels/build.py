@@ -15,9 +15,11 @@ import hashlib
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -29,7 +31,7 @@ GPUS = (75, 80, 86, 87, 89, 90, 100, 110, 120)
 # Sums may be reordered into vectors; NaN, infinity and denormals keep their meaning.
 HOST_FLAGS = [
     *("-std=c++17", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math"),
-    *("-fassociative-math", "-fno-signed-zeros", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-s"),
+    *("-fassociative-math", "-fno-signed-zeros", "-fvisibility=hidden", "-Wall", "-Wextra", "-s"),
 ]
 
 
@@ -53,83 +55,113 @@ def copy_sources(out: Path) -> None:
         shutil.copyfile(path, out / path.name)
 
 
-def reuse(path: Path) -> None:
-    """Take a file that was built before: in place, or where FIELDSHOT_PREBUILT says."""
+def reuse(path: Path) -> bool:
+    """Take a file that was built before, in place or where FIELDSHOT_PREBUILT says; whether there was one."""
     before = Path(os.environ.get("FIELDSHOT_PREBUILT") or PACKAGE, path.name)
     if not path.exists() and before.exists():
         shutil.copyfile(before, path)
+    return path.exists()
 
 
-def build_host(out: Path) -> list[Path]:
-    """Compile for any CPU of this machine's kind, and for those with wide vectors; [] without a compiler."""
+def build_host(out: Path, *, strict: bool = False) -> list[Path]:
+    """Compile for any CPU of this machine's kind, and for those with wide vectors.
+
+    Parameters
+    ----------
+    out : Path
+        Folder.
+    strict : bool
+        Take warnings for errors: for ourselves, since a user's compiler may know new ones.
+
+    Returns
+    -------
+    list of Path
+        What was built; the first is for any CPU.
+
+    Raises
+    ------
+    CompileError
+        Without a compiler, or if it cannot build the first.
+    """
     copy_sources(out)
-    compiler = os.environ.get("CXX") or shutil.which("g++")
+    compiler = shlex.split(os.environ.get("CXX", "g++"))
     machine = platform.machine()
     targets = {f"host-{machine}": []}
     if machine == "x86_64":
         targets[f"host-{machine}-v3"] = ["-march=x86-64-v3"]
-    paths = [out / f"{name}.{digest()}.so" for name in targets]
-    if compiler is None:
-        return []
-    for path in paths:
-        reuse(path)
-    running = [
-        (path, run([compiler, *HOST_FLAGS, *flags, "-x", "c++", str(HERE / "host.cpp")], path))
-        for path, flags in zip(paths, targets.values(), strict=True)
-        if not path.exists()
-    ]
-    for path, process in running:
-        finish(process, path)
-    return paths
+    flags = [*HOST_FLAGS, *(["-Werror"] if strict else [])]
+    built: list[Path] = []
+    with ThreadPoolExecutor() as pool:
+        running = {
+            out / f"{name}.{digest()}.so": pool.submit(
+                compile_to, out / f"{name}.{digest()}.so", [*compiler, *flags, *more, "-x", "c++", HERE / "host.cpp"]
+            )
+            for name, more in targets.items()
+        }
+        for path, done in running.items():
+            try:
+                done.result()
+            except CompileError as error:
+                if strict or not built:
+                    raise
+                print(f"kernels/build.py: {path.name} is left out: {error}", file=sys.stderr)
+            else:
+                built.append(path)
+    return built
 
 
-def build_cuda(out: Path, gpus: tuple[int, ...] = GPUS) -> tuple[Path | None, str]:
-    """Compile for GPUs: the fat binary and what ptxas said; None without nvcc."""
+def build_cuda(out: Path) -> tuple[Path, str]:
+    """Compile for those of the GPUs that this nvcc knows: the fat binary, and what ptxas said.
+
+    Raises
+    ------
+    CompileError
+        Without nvcc, or if it cannot.
+    """
     copy_sources(out)
-    compiler = shutil.which("nvcc")
-    if compiler is None:
-        return None, ""
     path, log = out / f"cuda.{digest()}.fatbin", out / f"cuda.{digest()}.log"
-    reuse(path)
     reuse(log)
-    if not (path.exists() and log.exists()):
+    if not (log.exists() and (path.exists() or reuse(path))):
+        known = set(map(int, re.findall(r"sm_(\d+)\b", run(["nvcc", "--list-gpu-code"]))))
+        gpus = [gpu for gpu in GPUS if gpu in known]
         codes = [f"-gencode=arch=compute_{gpu},code=sm_{gpu}" for gpu in gpus]
         codes.append(f"-gencode=arch=compute_{gpus[-1]},code=compute_{gpus[-1]}")
-        command = [
-            compiler,
-            "-std=c++17",
-            "-O3",
-            "--fatbin",
-            "--threads=0",
-            "-compress-mode=size",
-            "-Xptxas=-v",
-            *codes,
-        ]
-        log.write_text(finish(run([*command, str(HERE / "all.cu")], path), path))
+        if tuple(map(int, nvcc_release().split("."))) >= (12, 8):
+            codes.append("-compress-mode=size")
+        command = ["nvcc", "-std=c++17", "-O3", "--fatbin", "--threads=0", "-Xptxas=-v", *codes, HERE / "all.cu"]
+        log.write_text(compile_to(path, command))
     return path, log.read_text()
 
 
-def run(command: list[str], path: Path) -> subprocess.Popen[str]:
-    """Start a compiler that writes beside `path`, so that a half-written file never has its name."""
-    return subprocess.Popen(
-        [*command, "-o", str(path.with_suffix(".part"))], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+class CompileError(Exception):
+    """A compiler that is not there, or refuses."""
 
 
-def finish(process: subprocess.Popen[str], path: Path) -> str:
-    """Wait for a compiler; its output."""
-    output = process.communicate()[0]
-    if process.returncode:
-        sys.exit(f"{' '.join(map(str, process.args))}\n{output}")
-    path.with_suffix(".part").replace(path)
+def compile_to(path: Path, command: list[str | Path]) -> str:
+    """Run a compiler unless its result is there; a half-written file never has its name. Its output."""
+    if path.exists() or reuse(path):
+        return ""
+    half = path.with_suffix(".part")
+    output = run([*command, "-o", half])
+    half.replace(path)
     return output
+
+
+def run(command: list[str | Path]) -> str:
+    """Output of a program."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except OSError as error:
+        raise CompileError(f"{command[0]} must be there (got: {error.strerror})") from error
+    if done.returncode:
+        words = " ".join(map(str, command))
+        raise CompileError(f"{words} must succeed (got exit code {done.returncode}):\n{done.stdout}")
+    return done.stdout
 
 
 def nvcc_release() -> str:
     """Such as 13.0."""
-    return re.search(r"release ([\d.]+)", subprocess.run(["nvcc", "--version"], capture_output=True, text=True).stdout)[
-        1
-    ]
+    return re.search(r"release ([\d.]+)", run(["nvcc", "--version"]))[1]
 
 
 def report(log: str) -> str:
@@ -162,14 +194,14 @@ def main() -> None:
     parser.add_argument("what", choices=["host", "cuda", "report"])
     parser.add_argument("--out", type=Path, default=PACKAGE)
     arguments = parser.parse_args()
-    if arguments.what == "host":
-        if not build_host(arguments.out):
-            sys.exit("kernels/build.py: g++ must be there (got none). Hint: apt install g++")
-        return
-    path, log = build_cuda(arguments.out)
-    if path is None:
-        sys.exit("kernels/build.py: nvcc must be there (got none). Hint: install the CUDA toolkit")
-    print(report(log) if arguments.what == "report" else path)
+    try:
+        if arguments.what == "host":
+            build_host(arguments.out, strict=True)
+        else:
+            path, log = build_cuda(arguments.out)
+            print(report(log) if arguments.what == "report" else path)
+    except CompileError as error:
+        sys.exit(f"kernels/build.py: {error}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 // From statistics to what the solution is made of.
 //
 //   `centre`     means mu_k = sums_k / counts_k, their common centre m, offsets a_k = mu_k - m        (K, D), (D)
-//   `residuals`  r_i = u_i - mu_k(i), squares |u_i|^2; prototypes mu_k / |mu_k|                       (M, D), (M), (K, D)
+//   `residuals`  r_i = u_i - mu_k(i), squares |u_i|^2; prototypes mu_k / |mu_k|                     (M, D), (M), (K, D)
 //
 // `centre`: a block a chunk of dimensions. `residuals`: a warp a row, of samples first, then of classes.
 

@@ -8,10 +8,10 @@
 //                                    S = moment - sum_k sums_k sums_k^T / counts_k
 //   adapt                    n = N or D                          rows: identity
 //
-// For each block column of 64: `cholesky_diagonal` factors its diagonal block and inverts it (one block, shared memory),
-// `cholesky_panel` multiplies the rows below by that inverse (a warp four rows) and keeps them transposed as well,
-// `cholesky_update` subtracts their products from the columns to the right (a block a 64 x 64 tile). Rows of the identity are zero up to their own block and are
-// left out until then.
+// For each block column of 64: `cholesky_diagonal` factors its diagonal block and inverts it (one block, in shared
+// memory), `cholesky_panel` multiplies the rows below by that inverse (a warp four rows) and keeps them transposed as
+// well, `cholesky_update` subtracts their products from the columns to the right (a block a 64 x 64 tile). Rows of the
+// identity are zero up to their own block and are left out until then.
 // Floor: n^3 / 6 + (rows - n) n^2 / 2 float64 operations, 3 n / 64 launches.
 
 #include "factor.cuh"
@@ -60,7 +60,9 @@ KERNEL(cholesky_diagonal, SystemParams) {
 }
 
 // Whether row i is one of the identity's that is still zero in the block column `start`.
-DEVICE bool untouched(const SystemParams& p, int i) { return i >= p.identity && (i - p.identity) / TILE > p.start / TILE; }
+DEVICE bool untouched(const SystemParams& p, int i) {
+  return i >= p.identity && (i - p.identity) / TILE > p.start / TILE;
+}
 
 KERNEL(cholesky_panel, SystemParams) {
   SHARED(double, old, WARPS* ROWS* TILE);

@@ -30,8 +30,8 @@ DEVICE void dots(const T* const (&a)[R], const T* const (&b)[C], int n, double (
     }
 }
 
-// Tiles of a product C = A B^T, (n, depth) x (m, depth) -> (n, m), dealt to all warps of all blocks; `write(i, j, value)`
-// is called once for each element, by one lane. With `lower` only for j <= i. Tiles are walked in groups of columns
+// Tiles of a product C = A B^T, (n, depth) x (m, depth) -> (n, m), dealt to warps; `write(i, j, value)` is called once
+// for each element, by one lane. With `lower` only for j <= i. Tiles are walked in groups of columns
 // that stay in the cache while the rows pass by.
 template <typename T, typename Write>
 DEVICE void product(const T* A, const T* B, int n, int m, int depth, int lda, int ldb, bool lower, int first, int step,

@@ -1,4 +1,4 @@
-// The one struct that each kernel takes, declared here once. fieldshot/ops/params.py reads this file, so a struct is
+// The one struct that each kernel takes, declared here once. fieldshot/ops/sources.py reads this file, so a struct is
 // nothing but lines `type name, name;` of pointers, int and double; a field's comment gives its shape.
 //
 // N samples, D embedding dimension, K classes, M queries or held-out samples. Matrices are row by row. Samples come

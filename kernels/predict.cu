@@ -48,6 +48,7 @@ DEVICE void finish(const double* logits, double* probabilities, int* best, int K
     for (int k = warp_lane(); k < K; k += WARP)
       if (logits[k] == value && (value < last || k > at) && k < first) first = k;
     at = -warp_max(-first), last = value;
+    if (at == K) at = K - 1;  // nothing compares with NaN
     if (warp_lane() == 0) best[t] = at;
   }
 }

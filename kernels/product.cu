@@ -2,7 +2,7 @@
 //
 //   C = A B^T                               A (n, depth), B (m, depth) -> C (n, m) float64; lower: only j <= i
 //
-// A warp makes 4 x 4 numbers, its lanes share the depth.
+// A warp makes ROWS x COLS numbers, its lanes share the depth.
 
 #include "linear.cuh"
 

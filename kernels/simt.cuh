@@ -31,7 +31,8 @@
 constexpr int LANES = 256, WARP = 32;
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
-#define KERNEL(name, Params) extern "C" __global__ void __launch_bounds__(LANES, 1) name(const __grid_constant__ Params p)
+#define KERNEL(name, Params) \
+  extern "C" __global__ void __launch_bounds__(LANES, 1) name(const __grid_constant__ Params p)
 #define SHARED(type, name, count) __shared__ type name[count]
 
 DEVICE int lane() { return threadIdx.x; }
@@ -46,11 +47,12 @@ DEVICE void* shared_memory() {
 
 #else
 
-#define SIMT_LAUNCHER(name, Params)                                                                       \
-  static void name##_block(const Params& p);                                                              \
-  extern "C" __attribute__((visibility("default"))) int fieldshot_##name(const Params* p, int first, int last, int blocks, size_t shared_bytes) { \
-    return simt::launch([params = *p] { name##_block(params); }, #name, first, last, blocks, shared_bytes);             \
-  }                                                                                                       \
+#define SIMT_LAUNCHER(name, Params)                                                                               \
+  static void name##_block(const Params& p);                                                                      \
+  extern "C" __attribute__((visibility("default"))) int fieldshot_##name(const Params* p, int first, int last,    \
+                                                                         int blocks, size_t shared_bytes) {       \
+    return simt::launch([params = *p] { name##_block(params); }, #name, first, last, blocks, shared_bytes);       \
+  }                                                                                                               \
   static void name##_block(const Params& p)
 
 #if defined(FIELDSHOT_CHECK)

@@ -8,7 +8,7 @@
 //   `bias`       -scale g_k^2 / 2 (A H^-1 A^T)[k,k] - weights_k . m
 //   `held_out`, `temperature`: held_out.cuh
 //
-// `back`: a block takes RIGHT rows, kept in shared memory, a lane a column. `gather`, `coefficients`, `bias`, `held_out`: a
+// `back`: a block takes RIGHT rows, a lane a column. `gather`, `coefficients`, `bias`, `held_out`: a
 // warp a row. `weights`: a block a chunk of dimensions of four classes. `temperature`: one block.
 
 #include "held_out.cuh"
@@ -17,23 +17,31 @@
 constexpr int RIGHT = 4;
 
 KERNEL(back, BackParams) {
-  double* y = (double*)shared_memory();  // (RIGHT, n), and zeros past the last row
   for (int first = block() * RIGHT; first < p.K; first += blocks() * RIGHT) {
-    for (int r = 0; r < RIGHT; ++r)
-      for (int j = lane(); j < p.n; j += LANES)
-        y[r * p.n + j] = first + r < p.K ? p.system[(size_t)(p.n + first + r) * p.n + j] : 0;
+    // Four rows share what is read of L. A row y stays undivided by the diagonal until the end: others read it.
+    double* y[RIGHT];
+    for (int r = 0; r < RIGHT; ++r) y[r] = p.solved + (size_t)(first + r) * p.n;
+    const int count = p.K - first < RIGHT ? p.K - first : RIGHT;
+    for (int r = 0; r < count; ++r)
+      for (int j = lane(); j < p.n; j += LANES) y[r][j] = p.system[(size_t)(p.n + first + r) * p.n + j];
     sync();
-    for (int i = p.n - 1; i >= 0; --i) {
+    for (int i = p.n - 1; i > 0; --i) {
       const double* row = p.system + (size_t)i * p.n;
       const double pivot = 1 / row[i];
       double x[RIGHT];
-      for (int r = 0; r < RIGHT; ++r) x[r] = y[r * p.n + i] * pivot;
-      for (int j = lane(); j < i; j += LANES)
-        for (int r = 0; r < RIGHT; ++r) y[r * p.n + j] -= x[r] * row[j];
-      for (int r = lane(); r < RIGHT; r += LANES)
-        if (first + r < p.K) p.solved[(size_t)(first + r) * p.n + i] = y[r * p.n + i] * pivot;
+      for (int r = 0; r < RIGHT; ++r) x[r] = r < count ? y[r][i] * pivot : 0;
+      if (count == RIGHT) {
+        for (int j = lane(); j < i; j += LANES)
+          for (int r = 0; r < RIGHT; ++r) y[r][j] -= x[r] * row[j];
+      } else {
+        for (int r = 0; r < count; ++r)
+          for (int j = lane(); j < i; j += LANES) y[r][j] -= x[r] * row[j];
+      }
       sync();
     }
+    for (int j = lane(); j < p.n; j += LANES)
+      for (int r = 0; r < count; ++r) y[r][j] /= p.system[(size_t)j * p.n + j];
+    sync();
   }
 }
 

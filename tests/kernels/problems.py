@@ -21,7 +21,16 @@ class Problem(NamedTuple):
     prior: Prior
 
 
-def problem(counts: list[int], D: int, *, seed: int = 0, moment: bool = False, keep: int | None = None) -> Problem:
+def problem(
+    counts: list[int],
+    D: int,
+    *,
+    seed: int = 0,
+    moment: bool = False,
+    keep: int | None = None,
+    mean: float = 2.0,
+    covariance: float = 200.0,
+) -> Problem:
     """ReLU-like embeddings around a centre a class; `keep` samples a class to be held out, of a second moment."""
     rng = np.random.default_rng(seed)
     y = np.repeat(np.arange(len(counts)), counts)
@@ -35,7 +44,7 @@ def problem(counts: list[int], D: int, *, seed: int = 0, moment: bool = False, k
         kept_starts = np.append(0, np.cumsum(sizes)).astype(np.int32)
     second = REFERENCE.moment(U) if moment else None
     support = Support(kept, kept_starts, np.array(counts, np.float64), sums, second)
-    return Problem(Z, starts, support, Prior(2.0, 200.0, 0.25, 2.0, 16.0 / D, 5.0))
+    return Problem(Z, starts, support, Prior(mean, covariance, 0.25, 2.0, 16.0 / D, 5.0))
 
 
 def distance(got: Any, expected: Any) -> float:

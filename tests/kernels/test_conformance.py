@@ -59,6 +59,14 @@ def test_operations_are_those_of_the_reference(ops, counts, D, options):
     assert_conforms(ops, counts, D, **options)
 
 
+@pytest.mark.parametrize("options", [{}, {"moment": True}])
+@pytest.mark.parametrize("covariance", [1.0, 20.0])
+def test_priors_that_trust_the_samples_more(ops, covariance, options):
+    """The condition number is 200 times as large, or 10 times."""
+    errors = errors_of(ops, problem([30, 1, 40], 60, mean=0.1, covariance=covariance, **options))
+    assert max(errors.values()) < 200 / covariance * TOLERANCE, errors
+
+
 @settings(
     deadline=None,
     max_examples=12,

@@ -67,6 +67,12 @@ def run(program: str, environment: dict[str, str], **more: str) -> subprocess.Co
     return done
 
 
+UNSHIPPED = """
+from fieldshot.ops import choose, sources
+sources.built = lambda name, suffix: sources.FOLDER / "none"
+print(choose().ops.about)
+"""
+
 REFUSED = "refused(DeviceError, lambda: FewShotHead().fit(Z, y))"
 
 
@@ -87,16 +93,23 @@ def test_no_device(environment: dict[str, str]) -> None:
     assert "there must be a CUDA device" in done.stdout
 
 
+@pytest.mark.parametrize("code", [2, 46])  # no memory for a context; in use by another process alone
+def test_a_device_that_gives_no_context(environment: dict[str, str], code: int) -> None:
+    program = f"driver().standin_fail(b'cuDevicePrimaryCtxRetain', 1, {code})\n"
+    assert "that can be used" in run(program + REFUSED, environment).stdout
+    auto = program + "from fieldshot.ops import choose; print(choose().ops.name)"
+    assert run(auto, environment, FIELDSHOT_DEVICE="auto").stdout == "host\n"
+
+
+def test_a_cache_that_cannot_be_written(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    program = UNSHIPPED.replace("print(choose()", "refused(DeviceError, lambda: choose()")
+    assert "FIELDSHOT_CACHE" in run(program, environment, FIELDSHOT_CACHE=str(tmp_path / "file")).stdout
+
+
 def test_a_device_that_is_not_there(environment: dict[str, str]) -> None:
     done = run(REFUSED, environment, FIELDSHOT_DEVICE="cuda:7")
     assert "one of the 1 there are (got 7)" in done.stdout
-
-
-UNSHIPPED = """
-from fieldshot.ops import choose, sources
-sources.built = lambda name, suffix: sources.FOLDER / "none"
-print(choose().ops.about)
-"""
 
 
 def test_kernels_that_are_not_shipped_are_built_here_once(environment: dict[str, str], tmp_path: Path) -> None:
@@ -155,6 +168,8 @@ assert (head.predict(Z) == y).all()
 def test_threads_share_a_head(environment: dict[str, str]) -> None:
     run(
         """
+import sys
+sys.setswitchinterval(1e-6)
 head = FewShotHead().fit(Z, y)
 expected, wrong = head.predict_proba(Z), []
 
@@ -167,7 +182,11 @@ def learn():
     for _ in range(10):
         head.fit(Z, y)
 
-threads = [threading.Thread(target=job) for job in (ask, learn, ask)]
+def come_and_go():
+    for _ in range(10):
+        FewShotHead().fit(Z, y).predict(Z)
+
+threads = [threading.Thread(target=job) for job in (ask, learn, come_and_go, ask, come_and_go)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
 assert not wrong
@@ -191,6 +210,10 @@ if child == 0:
     finally:
         os._exit(code)
 assert os.waitpid(child, 0)[1] == 0
+child = os.fork()
+if child == 0:
+    raise SystemExit(7)  # which runs what is left to do at the end
+assert os.waitpid(child, 0)[1] >> 8 == 7
 assert (head.predict(Z) == y).all()
 """,
         environment,

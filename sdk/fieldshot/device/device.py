@@ -11,15 +11,17 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fieldshot.device.loading import load_module
 from fieldshot.device.memory import Workspace
 from fieldshot.errors import DeviceError, DeviceMemoryError, MissingDependencyError
 
 __all__ = ["LANES", "Device"]
+
+_T = TypeVar("_T")
 
 LANES = 256  # of a block, in every kernel (kernels/simt.cuh)
 
@@ -55,26 +57,28 @@ class Device:
         try:
             cuda.init()
             count = cuda.Device.count()
+            if index >= count:
+                raise DeviceError(
+                    f"CUDA device must be one of the {count} there are (got {index})", hint="they count from 0"
+                )
+            device = cuda.Device(index)
+            attribute = cuda.device_attribute
+            self.name: str = device.name()
+            self.capability: tuple[int, int] = device.compute_capability()
+            version = cuda.get_driver_version()
+            self.driver = version // 1000, version % 1000 // 10
+            self.multiprocessors: int = device.get_attribute(attribute.MULTIPROCESSOR_COUNT)
+            self.shared_bytes: int = device.get_attribute(attribute.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+            self.memory_bytes: int = device.total_memory()
+            self._context = device.retain_primary_context()
         except cuda.Error as error:
             raise DeviceError(
-                f"there must be a CUDA device (got: {error})", hint="run nvidia-smi, or use FIELDSHOT_DEVICE=host"
+                f"there must be a CUDA device that can be used (got: {error})",
+                hint="run nvidia-smi, close other programs on it, or use FIELDSHOT_DEVICE=host",
             ) from error
-        if index >= count:
-            raise DeviceError(
-                f"CUDA device must be one of the {count} there are (got {index})", hint="they count from 0"
-            )
-        device = cuda.Device(index)
-        attribute = cuda.device_attribute
-        self.name: str = device.name()
-        self.capability: tuple[int, int] = device.compute_capability()
-        version = cuda.get_driver_version()
-        self.driver = version // 1000, version % 1000 // 10
-        self.multiprocessors: int = device.get_attribute(attribute.MULTIPROCESSOR_COUNT)
-        self.shared_bytes: int = device.get_attribute(attribute.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
-        self.memory_bytes: int = device.total_memory()
         self._pid = os.getpid()
-        self._context = device.retain_primary_context()
-        # Left to its destructor PyCUDA would take the context for one of its own making.
+        # Left to its destructor PyCUDA would take the context for one of its own making. A fork too must let go of it,
+        # or what is left in it would be freed there, which ends in an abort.
         atexit.register(self._context.detach)
         self._idle: deque[Workspace] = deque()
         self._unused: deque[Any] = deque()  # allocations whose owners are gone
@@ -122,8 +126,8 @@ class Device:
     def workspace(self) -> Iterator[Workspace]:
         """A stream and memory for one operation, and the context current; other threads get others."""
         with self.current():
-            while self._unused:
-                self._unused.pop().free()
+            for allocation in _taken(self._unused):
+                allocation.free()
             try:
                 space = self._idle.pop()
             except IndexError:
@@ -141,8 +145,8 @@ class Device:
         try:
             return self.cuda.mem_alloc(size)
         except self.cuda.MemoryError:
-            while self._idle:
-                self._idle.pop().close()
+            for space in _taken(self._idle):
+                space.close()
             return self.cuda.mem_alloc(size)
 
     def discard(self, allocation: Any) -> None:
@@ -175,6 +179,13 @@ class Device:
                 fixed = function.get_attribute(attribute.SHARED_SIZE_BYTES)
                 function.set_attribute(attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, self.shared_bytes - fixed)
             return functions, origin
+
+
+def _taken(pool: deque[_T]) -> Iterator[_T]:
+    """All that is in a pool, taken out one by one; other threads may take from it too."""
+    with suppress(IndexError):
+        while True:
+            yield pool.pop()
 
 
 def _driver() -> Any:

@@ -26,6 +26,8 @@ def load_module(device: Device, image: Path, source: Path, cache: str) -> tuple[
     if image.is_file():
         try:
             return device.cuda.module_from_buffer(image.read_bytes()), "from the package"
+        except device.cuda.MemoryError:
+            raise
         except device.cuda.Error as error:
             reason = str(error)
     kept = _cache_folder() / f"{cache}.sm_{device.capability[0]}{device.capability[1]}.cubin"
@@ -47,8 +49,15 @@ def _compile(device: Device, source: Path, target: Path, reason: str) -> None:
             hint=f"install a newer driver, or the CUDA toolkit {driver} so that nvcc builds them here",
         )
     _log.warning("building the kernels for %s with %s, once; this takes about a minute: %s", device.name, nvcc, reason)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=target.parent)
+    except OSError as error:
+        raise DeviceError(
+            f"kernels must be kept in {target.parent} once they are built (got: {error.strerror})",
+            hint="name another folder in FIELDSHOT_CACHE",
+        ) from error
+    with scratch as folder:
         built = Path(folder, "kernels.cubin")
         architecture = f"-arch=sm_{device.capability[0]}{device.capability[1]}"
         command = [nvcc, "-std=c++17", "-O3", "-cubin", architecture, "-o", str(built), str(source)]

@@ -103,6 +103,7 @@ class _Arena:
         self._device, self._stream, self._outgoing = device, stream, outgoing
         self._blocks: list[_Block] = []  # the last one is in use
         self._large: list[Any] = []
+        self._sources: list[NDArray[Any]] = []
         self._size, self._next = 0, _BLOCK_BYTES
 
     def take(self, size: int) -> int:
@@ -116,7 +117,7 @@ class _Arena:
             self._size = max(size, self._next)
             mirror = None if self._stream is None else self._device.cuda.pagelocked_empty(self._size, np.uint8)
             self._blocks.append(_Block(self._device.allocate(self._size), mirror))
-            self._next = 2 * self._size
+            self._next = min(2 * self._size, _KEPT_BYTES)
         block = self._blocks[-1]
         address = block.address + block.used
         block.used += -(-size // _ALIGNMENT) * _ALIGNMENT
@@ -126,6 +127,7 @@ class _Arena:
         """Address of a copy of the array; a large one is sent at once, others by `flush`."""
         address = self.take(array.nbytes)
         if array.nbytes > _LARGE_BYTES:
+            self._sources.append(array)  # where a GPU reads the caller's own memory it may not have done so yet
             self._device.cuda.memcpy_htod_async(address, array, self._stream)
         else:
             block = self._blocks[-1]
@@ -178,13 +180,16 @@ class _Arena:
             self.close()
         for block in self._blocks:
             block.used = block.sent = 0
+        self._sources.clear()
 
     def close(self) -> None:
-        """Give all memory back."""
-        for block in self._blocks:
-            block.allocation.free()
-        for allocation in self._large:
-            allocation.free()
+        """Give all memory back, as far as that goes."""
+        for allocation in [*(block.allocation for block in self._blocks), *self._large]:
+            try:
+                allocation.free()
+            except self._device.cuda.Error:
+                _log.debug("memory of a failed operation was not given back", exc_info=True)
         self._blocks.clear()
         self._large.clear()
+        self._sources.clear()
         self._size, self._next = 0, min(self._next, _KEPT_BYTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +29,8 @@ __all__ = ["FewShotHead"]
 _SPREAD, _SPREAD_WEIGHT = 0.25, 2.0
 # Scale of the logits before any sample could be held out (times 1 / D), and what it counts in samples.
 _TEMPERATURE, _TEMPERATURE_WEIGHT = 16.0, 5.0
+# So many samples of all classes together are held out past D samples, so that a fit's time stays bounded.
+_HELD_OUT = 1024
 _ADAPT_WEIGHT, _ADAPT_STEPS = 0.2, 10
 
 
@@ -57,7 +60,7 @@ class FewShotHead(Estimator):
     mean_prior : float, default 2.0
         How many samples the centre of all classes weighs against a class's own mean.
     covariance_prior : float, default 200.0
-        How many degrees of freedom the round covariance weighs against the measured one.
+        How many degrees of freedom the round covariance weighs against the measured one, 1 at least.
     false_accept_rate : float, optional
         Share of things of no known class that may be taken for one, in (0, 1). Left out, the threshold for
         "unknown" refuses at most 5 % of the known, and no more than refusing 95 % of the unknown takes.
@@ -271,7 +274,7 @@ class FewShotHead(Estimator):
             self._statistics, self._unlabelled = {}, None
             return
         ops = self._ops()
-        support = pooled([statistics[label] for label in classes], ops)
+        support = pooled([statistics[label] for label in classes], self._held_out(), ops)
         solution = ops.fit(support, prior)
         unknown = open_set(solution.known, solution.unknown, len(classes), self.false_accept_rate)
         weights, bias = solution.weights, solution.bias
@@ -286,11 +289,17 @@ class FewShotHead(Estimator):
         self.threshold_ = unknown.threshold
         self._state = _Fitted(self.classes_, classifier, ops, loaded)
 
+    def _held_out(self) -> int:
+        """A temperature and a threshold need no more samples, unless one of so many is to be seen."""
+        return max(_HELD_OUT, math.ceil(1.0 / self.false_accept_rate) if self.false_accept_rate else 0)
+
     def _prior(self, dim: int) -> Prior:
-        for name in ("mean_prior", "covariance_prior"):
-            if not getattr(self, name) > 0:
+        # Below one degree of freedom the covariance is more than float32 products can tell.
+        for name, least in (("mean_prior", 0.0), ("covariance_prior", 1.0)):
+            if not getattr(self, name) > 0 or getattr(self, name) < least:
                 raise OptionError(
-                    f"{name} must be above 0 (got {getattr(self, name)!r})", hint="leave it at its default"
+                    f"{name} must be {f'at least {least:g}' if least else 'above 0'} (got {getattr(self, name)!r})",
+                    hint="leave it at its default",
                 )
         if self.false_accept_rate is not None and not 0 < self.false_accept_rate < 1:
             raise OptionError(

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassStatistics", "added", "pooled"]
 
-# So many samples a class stay at hand for the leave-one-out scores, whatever its size, and so many of all classes
-# together are held out: a temperature and a threshold need no more, and a fit's time stays bounded.
-_HELD_OUT_PER_CLASS, _HELD_OUT = 64, 1024
+# So many samples a class stay at hand for the leave-one-out scores, whatever its size.
+_HELD_OUT_PER_CLASS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class ClassStatistics:
 
 def added(before: ClassStatistics | None, U: Float32, total: Float64, ops: Ops) -> ClassStatistics:
     """Statistics with more transformed embeddings `U` (M, D) of the class, whose sum is `total` (D,)."""
-    samples = U
+    samples = U.copy()  # a part of a batch that shall not stay in memory for its sake
     if before is not None:
         total = before.total + total
         if before.moment is not None:
@@ -57,16 +56,16 @@ def added(before: ClassStatistics | None, U: Float32, total: Float64, ops: Ops) 
     return ClassStatistics(count, total, samples[:_HELD_OUT_PER_CLASS].copy(), ops.moment(samples))
 
 
-def pooled(classes: Sequence[ClassStatistics], ops: Ops) -> Support:
+def pooled(classes: Sequence[ClassStatistics], held_out: int, ops: Ops) -> Support:
     """What all classes remember, together.
 
     Up to D samples the Gram matrix is the smaller one; past that the second moment is, and of the samples
-    only those to be held out are needed.
+    only those to be held out are needed: `held_out` of all classes together, or two of each.
     """
     counts = np.array([s.count for s in classes], dtype=np.float64)
     sums = np.array([s.total for s in classes])
     everything = counts.sum() <= sums.shape[1] and all(s.moment is None for s in classes)
-    most = None if everything else max(2, min(_HELD_OUT_PER_CLASS, _HELD_OUT // len(classes)))
+    most = None if everything else max(2, min(_HELD_OUT_PER_CLASS, -(-held_out // len(classes))))
     kept = [s.samples[:most] for s in classes]
     starts = np.array([0, *accumulate(map(len, kept))], np.int32)
     U = np.concatenate(kept)

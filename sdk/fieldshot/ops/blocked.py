@@ -16,7 +16,7 @@ from fieldshot.ops.runner import Call, Runner
 __all__ = ["TILE", "System", "fit_blocked"]
 
 TILE = 64  # kernels/tile.cuh
-_RIGHT = 4  # kernels/solution.cu: rows that a block of `back` keeps in shared memory
+_RIGHT = 4  # kernels/solution.cu: rows that a block of `back` takes
 
 
 def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
@@ -35,7 +35,7 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
         n = system.factored(right=True)
         forward = system.row(n)  # rows n to n + K of the system: offsets; those after them: samples, or the identity
         solved = call.scratch(double, K, n)
-        call.launch("back", -(-K // _RIGHT), 8 * n * _RIGHT, system=system.matrix, solved=solved, n=n, K=K)
+        call.launch("back", -(-K // _RIGHT), system=system.matrix, solved=solved, n=n, K=K)
         projected, leverage = call.scratch(double, M, K), call.scratch(double, M)
         between, half = call.scratch(double, K, K), call.scratch(double, K, K)
         if system.dual:

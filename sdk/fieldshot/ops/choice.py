@@ -18,7 +18,8 @@ DEVICES = ("auto", "cuda", "host", "reference")
 
 _log = logging.getLogger("fieldshot")
 _lock = threading.Lock()
-_chosen: dict[str, Choice] = {}
+_chosen: dict[tuple[str, str], Choice] = {}
+_made: dict[str, Ops] = {}
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,11 @@ def find_ops(device: str | None = None) -> Ops:
 def choose(device: str | None = None) -> Choice:
     """As `find_ops`, with the reason."""
     asked = device if device is not None else os.environ.get("FIELDSHOT_DEVICE") or "auto"
-    found = _chosen.get(asked)
+    by = "FIELDSHOT_DEVICE" if device is None else "argument"
+    found = _chosen.get((asked, by))
     if found is None:
         with _lock:
-            found = _chosen.get(asked)
-            if found is None:
-                found = _chosen[asked] = _choose(asked, "argument" if device is not None else "FIELDSHOT_DEVICE")
+            found = _chosen[asked, by] = _choose(asked, by)
     return found
 
 
@@ -86,10 +86,17 @@ def _choose(asked: str, by: str) -> Choice:
             _log.info("head computes on %s", ops.name)
             return Choice(ops, "auto", tuple(passed_over))
     _log.warning("head computes with NumPy, several times slower: %s", passed_over[-1])
-    return Choice(ReferenceOps(), "auto", tuple(passed_over))
+    return Choice(_make("reference"), "auto", tuple(passed_over))
 
 
 def _make(name: str) -> Ops:
+    name = "cuda:0" if name == "cuda" else name
+    if name not in _made:
+        _made[name] = _new(name)
+    return _made[name]
+
+
+def _new(name: str) -> Ops:
     if name == "reference":
         return ReferenceOps()
     if name == "host":
@@ -98,4 +105,4 @@ def _make(name: str) -> Ops:
         return HostOps()
     from fieldshot.ops.cuda import CudaOps
 
-    return CudaOps(int(name.partition(":")[2] or 0))
+    return CudaOps(int(name.partition(":")[2]))

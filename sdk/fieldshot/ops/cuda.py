@@ -81,9 +81,9 @@ class _Held:
     """A classifier that is copied to the device when first used, and freed there with this object."""
 
     def __init__(self, device: Device, classifier: Classifier) -> None:
+        self._allocation: Any = None
         self._device, self._lock = device, threading.Lock()
         self._arrays = [np.ascontiguousarray(array) for array in classifier[:3]]
-        self._allocation: Any = None
         self._addresses: tuple[int, ...] = ()
 
     def addresses(self, space: Workspace) -> tuple[int, ...]:
@@ -151,6 +151,8 @@ class CudaCall:
                 f"kernel {kernel} must find {shared} bytes of shared memory a block (got {self.runner.shared_bytes})",
                 hint="use FIELDSHOT_DEVICE=host for embeddings of so many dimensions",
             )
+        if tasks < 1:
+            return  # a grid of nothing is an error to the driver
         self._space.flush()
         params = self.runner.structs[kernel](**fields)
         # What PyCUDA's own calls come down to, without their three microseconds.

@@ -87,7 +87,7 @@ class HostRunner:
         self._functions: dict[str, tuple[Any, type[ctypes.Structure]]] = {}
 
     def slices(self, samples: int, tiles: int) -> int:
-        """One slice: the cores are busy with one block each."""
+        """A slice a block, of 512 samples at least."""
         return min(self.blocks, max(1, samples // 512))
 
     def call(self) -> HostCall:

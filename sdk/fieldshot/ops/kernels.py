@@ -45,14 +45,14 @@ class KernelOps:
 
     def absorb(self, Z: Any, starts: Index) -> tuple[Float32, Float64]:
         """Transform embeddings and add up each class's: (N, D) any float -> (N, D) float32, (K, D) float64."""
-        Z = _float32(Z)
-        rows = max(1, _CHUNK_BYTES // (4 * Z.shape[1]))
+        Z = np.asarray(Z)
+        rows = max(1, _CHUNK_BYTES // (4 * max(1, Z.shape[1])))
         if len(Z) <= rows:
-            return self._absorb(Z, starts)
-        U, sums = np.empty_like(Z), np.zeros((len(starts) - 1, Z.shape[1]))
+            return self._absorb(_float32(Z), starts)
+        U, sums = np.empty(Z.shape, np.float32), np.zeros((len(starts) - 1, Z.shape[1]))
         for first in range(0, len(Z), rows):
             part = np.clip(starts - first, 0, min(rows, len(Z) - first)).astype(np.int32)
-            U[first : first + rows], more = self._absorb(Z[first : first + rows], part)
+            U[first : first + rows], more = self._absorb(_float32(Z[first : first + rows]), part)
             sums += more
         return U, sums
 

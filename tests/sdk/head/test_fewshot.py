@@ -89,6 +89,20 @@ def test_memory_does_not_grow_with_samples():
     assert [s.count for s in head._statistics.values()] == [10_000, 10_000]
 
 
+def test_a_small_class_does_not_keep_the_batch_that_it_came_in():
+    Z, y = samples(0, [5, 2000], dim=8)
+    head = FewShotHead().fit(Z, y)
+    assert all(s.samples.base is None for s in head._statistics.values())
+
+
+def test_held_out_samples_are_few_unless_a_stated_rate_needs_more():
+    Z, y = samples(1, [64] * 50, dim=8)
+    assert FewShotHead().fit(Z, y).open_set_.samples == 50 * 21  # 1,024 of all, the same of each
+    strict = FewShotHead(false_accept_rate=0.0008).fit(Z, y)
+    assert strict.open_set_.samples == 50 * 25
+    assert np.isfinite(strict.threshold_)
+
+
 @pytest.mark.parametrize(
     "labels",
     [
@@ -292,7 +306,7 @@ def test_the_wrong_dimension_names_the_right_one():
         head.forget("x" * 10_000)
 
 
-@pytest.mark.parametrize("params", [{"mean_prior": 0}, {"covariance_prior": -1}, {"false_accept_rate": 1.5}])
+@pytest.mark.parametrize("params", [{"mean_prior": 0}, {"covariance_prior": 0.5}, {"false_accept_rate": 1.5}])
 def test_parameters_out_of_range_are_refused(params):
     with pytest.raises(OptionError, match=next(iter(params))):
         FewShotHead(**params).fit(*samples(0, [3, 3]))

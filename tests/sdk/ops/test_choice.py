@@ -22,6 +22,7 @@ from fieldshot.ops import choice, choose, find_ops, host, sources
 def fresh(monkeypatch: pytest.MonkeyPatch):
     """Nothing chosen yet, and nothing asked for; no CUDA whatever this machine has."""
     monkeypatch.setattr(choice, "_chosen", {})
+    monkeypatch.setattr(choice, "_made", {})
     monkeypatch.delenv("FIELDSHOT_DEVICE", raising=False)
     monkeypatch.setitem(sys.modules, "pycuda", None)
     host.library.cache_clear()
@@ -48,6 +49,8 @@ def test_the_cpu_kernels_are_the_default_without_cuda(caplog: pytest.LogCaptureF
     assert "pip install 'fieldshot[cuda]'" in chosen.passed_over[0]
     assert "head computes on host" in caplog.text
     assert find_ops() is chosen.ops
+    assert find_ops("host") is chosen.ops
+    assert choose("host").asked == "host (argument)"
 
 
 def test_without_any_build_numpy_serves_and_a_warning_says_so(unbuilt, caplog: pytest.LogCaptureFixture) -> None:
