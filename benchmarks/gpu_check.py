@@ -102,12 +102,16 @@ def describe(results: Results) -> None:
 
     try:
         kernels.build_host(kernels.PACKAGE)  # and puts the sources where fieldshot looks for them
-    except SystemExit as error:
+    except kernels.CompileError as error:
         results.fail("build of the host operations", str(error))
+    from fieldshot.errors import FieldshotError
     from fieldshot.ops import sources
     from fieldshot.ops.cuda import CudaOps
 
-    device = CudaOps().runner.device
+    try:
+        device = CudaOps().runner.device
+    except FieldshotError as error:
+        sys.exit(f"make gpu-check: nothing was checked, for there is no GPU to use: {error}")
     image = sources.built("cuda", "fatbin")
     used = f"built by this machine's nvcc: no {image.name}"
     if image.is_file():

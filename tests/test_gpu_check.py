@@ -115,7 +115,7 @@ def test_figures_of_the_stand_in_are_not_among_the_results(environment: dict[str
 def test_without_a_device_it_fails(environment: dict[str, str], tmp_path: Path) -> None:
     done = run({**environment, "FIELDSHOT_STANDIN_DEVICES": "0"}, "--results", tmp_path)
     assert done.returncode == 1
-    assert "failed: what runs" in done.stdout
+    assert "nothing was checked, for there is no GPU to use" in done.stderr
 
 
 def test_the_shapes_of_the_conformance_suite_are_among_its_own(benchmark_module: Import) -> None:

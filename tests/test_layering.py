@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "ops": BASE | {"device"},
     "backbone": ENGINE,
     "head": BASE | {"ops"},
-    "recognizer": CORE,
+    "recognizer": CORE | {"ops"},
     "evaluation": TOP,
     "bench": TOP,
     "demo": TOP | {"evaluation"},

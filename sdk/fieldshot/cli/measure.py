@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fieldshot
 from fieldshot.cli.console import add_command, print_facts, print_json, print_table, progress, shown
@@ -147,6 +147,7 @@ def _eval(arguments: argparse.Namespace) -> None:
 
 def _bench(arguments: argparse.Namespace) -> None:
     from fieldshot import bench, images
+    from fieldshot.ops import choose
 
     pictures = images.find(arguments.pictures) if arguments.pictures else None
     backbone = _backbone(arguments.backbone)
@@ -155,6 +156,7 @@ def _bench(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json({"backbone": backbone.info(), "pictures": arguments.pictures, "stages": stages})
         return
+    print(f"head on {choose().ops.about}")
     print(f"backbone {backbone.name} on {backbone.engine}, one picture at a time, {stages[0].runs} runs a stage")
     print_table(
         ["stage", "median ms", "p95 ms"],
@@ -162,12 +164,13 @@ def _bench(arguments: argparse.Namespace) -> None:
     )
 
 
-def _info(arguments: argparse.Namespace) -> None:
-    facts = _of_gallery(arguments.gallery) if arguments.gallery else _of_backbone(arguments.backbone)
+def _info(arguments: argparse.Namespace) -> int:
+    facts: dict[str, Any] = _of_gallery(arguments.gallery) if arguments.gallery else _of_backbone(arguments.backbone)
     if arguments.json:
         print_json(facts)
     else:
         print_facts(facts)
+    return int("error" in facts.get("head", ()))
 
 
 def _of_gallery(path: Path) -> dict[str, object]:

@@ -196,7 +196,8 @@ def _driver() -> Any:
     except ImportError as error:
         if "pycuda" in str(error.name or ""):
             raise MissingDependencyError(
-                "PyCUDA must be installed to use CUDA (got none)", hint="pip install 'fieldshot[cuda]'"
+                "PyCUDA must be installed to use CUDA (got none)",
+                hint="pip install pycuda, with the CUDA toolkit's nvcc on PATH",
             ) from error
         raise DeviceError(
             f"PyCUDA must find a CUDA driver (got: {error})",

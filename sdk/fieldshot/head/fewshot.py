@@ -39,8 +39,8 @@ class _Fitted(NamedTuple):
 
     classes: NDArray[Any]
     classifier: Classifier
-    ops: Ops
-    loaded: Any  # the classifier where these operations want it
+    ops: Ops | None = None  # None where it has yet to be loaded
+    loaded: Any = None  # the classifier where these operations want it
 
 
 class FewShotHead(Estimator):
@@ -311,7 +311,12 @@ class FewShotHead(Estimator):
 
     def _answers(self, fitted: _Fitted, Z: ArrayLike, *, cosines: bool = False) -> Prediction:
         Z = checked_embeddings(Z, expected=fitted.classifier.weights.shape[1], name=type(self).__name__)
-        return fitted.ops.predict(fitted.loaded, Z, cosines=cosines)
+        ops, loaded = fitted.ops, fitted.loaded
+        if ops is None:
+            ops = self._ops()
+            loaded = ops.load(fitted.classifier)
+            self._state = fitted._replace(ops=ops, loaded=loaded)
+        return ops.predict(loaded, Z, cosines=cosines)
 
     def _fitted(self) -> _Fitted:
         if not self.__sklearn_is_fitted__():
@@ -336,8 +341,7 @@ class FewShotHead(Estimator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "_state" in state:
-            ops, (classes, classifier) = find_ops(state["device"]), state["_state"]
-            state["_state"] = _Fitted(classes, classifier, ops, ops.load(classifier))
+            state["_state"] = _Fitted(*state["_state"])
         self.__dict__.update(state)
 
 

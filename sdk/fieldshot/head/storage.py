@@ -54,6 +54,8 @@ def write(
         tensors["unlabelled"] = unlabelled
     metadata = {"fieldshot-head": _FORMAT, "params": json.dumps(params), "labels": json.dumps(labels)}
     path = Path(path)
+    if not path.parent.is_dir():
+        raise MissingFileError(f"folder {path.parent} must be there to save a head in (got none)", hint="make it first")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -4,7 +4,7 @@
 yardstick for any other; `HostOps` and `CudaOps` launch the same kernels on the CPU and on a GPU.
 """
 
-from fieldshot.ops.choice import DEVICES, Choice, choose, find_ops
+from fieldshot.ops.choice import Choice, choose, find_ops
 from fieldshot.ops.interface import (
     Classifier,
     Float32,
@@ -20,7 +20,6 @@ from fieldshot.ops.interface import (
 from fieldshot.ops.reference import ReferenceOps
 
 __all__ = [
-    "DEVICES",
     "Choice",
     "Classifier",
     "Float32",

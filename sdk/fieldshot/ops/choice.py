@@ -12,9 +12,7 @@ from fieldshot.errors import DeviceError, MissingDependencyError, OptionError
 from fieldshot.ops.interface import Ops
 from fieldshot.ops.reference import ReferenceOps
 
-__all__ = ["DEVICES", "Choice", "choose", "find_ops"]
-
-DEVICES = ("auto", "cuda", "host", "reference")
+__all__ = ["Choice", "choose", "find_ops"]
 
 _log = logging.getLogger("fieldshot")
 _lock = threading.Lock()
@@ -70,8 +68,12 @@ def choose(device: str | None = None) -> Choice:
 
 
 def _choose(asked: str, by: str) -> Choice:
-    if not re.fullmatch(r"auto|cuda(:\d+)?|host|reference", asked):
-        raise OptionError(f"device must be one of {', '.join(DEVICES)}, cuda:1 (got {asked!r})", hint="leave it out")
+    if not isinstance(asked, str) or not re.fullmatch(r"auto|cuda(:\d+)?|host|reference", asked):
+        what = "device" if by == "argument" else by
+        raise OptionError(
+            f"{what} must be auto, cuda (cuda:N for the N-th), host (the CPU) or reference (NumPy) (got {asked!r})",
+            hint="leave it out" if by == "argument" else "unset it",
+        )
     if asked != "auto":
         choice = Choice(_make(asked), f"{asked} ({by})", ())
         _log.info("head computes on %s, as %s asked", choice.ops.name, by)

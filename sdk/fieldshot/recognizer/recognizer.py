@@ -17,6 +17,7 @@ from fieldshot import images as pictures
 from fieldshot.backbone import Backbone, as_items
 from fieldshot.errors import OptionError
 from fieldshot.gallery import Gallery, Operation, clean_label
+from fieldshot.ops import find_ops
 from fieldshot.recognizer.intake import Batch, Progress, embedded
 from fieldshot.recognizer.model import Model, Recognition
 from fieldshot.recognizer.opening import backbone_facts, check_contract, find_backbone, load_backbone
@@ -63,6 +64,7 @@ class Recognizer:
         false_accept_rate: float | None = None,
         device: str | None = None,
     ) -> None:
+        find_ops(device)  # here, before anything is embedded that could then not be learned
         check_contract(gallery, backbone)
         if false_accept_rate is not None and not 0 < false_accept_rate < 1:
             raise OptionError(
@@ -110,6 +112,7 @@ class Recognizer:
         MissingFileError, BundleError, EngineError, OptionError
             As for `Backbone.load`.
         """
+        find_ops(device)  # before there is a file
         loaded = load_backbone(backbone, engine=engine, threads=threads)
         gallery = Gallery.create(
             path,

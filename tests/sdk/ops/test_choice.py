@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fieldshot import FewShotHead
+from fieldshot import FewShotHead, Recognizer
 from fieldshot.cli import main
 from fieldshot.errors import DeviceError, FieldshotError, OptionError
 from fieldshot.ops import choice, choose, find_ops, host, sources
@@ -46,7 +47,7 @@ def test_the_cpu_kernels_are_the_default_without_cuda(caplog: pytest.LogCaptureF
         chosen = choose()
     assert chosen.ops.name == "host"
     assert "host-" in chosen.ops.about
-    assert "pip install 'fieldshot[cuda]'" in chosen.passed_over[0]
+    assert "pip install pycuda" in chosen.passed_over[0]
     assert "head computes on host" in caplog.text
     assert find_ops() is chosen.ops
     assert find_ops("host") is chosen.ops
@@ -80,10 +81,30 @@ def test_an_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch
     assert choose("reference").asked == "reference (argument)"
 
 
-@pytest.mark.parametrize("word", ["gpu", "", "cuda:", "cuda:x", "HOST"])
+@pytest.mark.parametrize("word", ["gpu", "", "cuda:", "cuda:x", "HOST", 0])
 def test_other_words_are_refused(word: str) -> None:
-    with pytest.raises(OptionError, match="device must be one of"):
+    with pytest.raises(OptionError, match="device must be auto, cuda"):
         find_ops(word)
+
+
+def test_a_wrong_word_says_where_it_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIELDSHOT_DEVICE", "gpu")
+    with pytest.raises(OptionError, match=r"FIELDSHOT_DEVICE must be .*unset it"):
+        find_ops()
+
+
+def test_a_gallery_is_not_made_for_a_device_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FieldshotError, match="PyCUDA must be installed"):
+        Recognizer.create(tmp_path / "new.gallery", device="cuda")
+    assert not (tmp_path / "new.gallery").exists()
+
+
+def test_a_pickled_head_opens_where_its_device_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = FewShotHead().fit([[1.0, 2.0], [2.0, 1.0]], [0, 1]).set_params(device="cuda")
+    opened = pickle.loads(pickle.dumps(head))
+    with pytest.raises(FieldshotError, match="PyCUDA must be installed"):
+        opened.predict([[1.0, 3.0]])
+    assert opened.set_params(device="host").predict([[1.0, 3.0]]).tolist() == [0]
 
 
 def test_info_says_what_runs_and_why(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,8 +118,9 @@ def test_info_says_what_runs_and_why(monkeypatch: pytest.MonkeyPatch, capsys: py
         "passed over": "nothing",
     }
     monkeypatch.setenv("FIELDSHOT_DEVICE", "cuda")
-    assert main(["info", "--json"]) == 0
-    assert "PyCUDA must be installed" in json.loads(capsys.readouterr().out)["head"]["error"]
+    assert main(["info", "--json"]) == 1
+    head = json.loads(capsys.readouterr().out)["head"]
+    assert "PyCUDA must be installed" in head["error"]
 
 
 @needs_build
