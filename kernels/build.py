@@ -122,6 +122,7 @@ def build_cuda(out: Path) -> tuple[Path, str]:
     path, log = out / f"cuda.{digest()}.fatbin", out / f"cuda.{digest()}.log"
     reuse(log)
     if not (log.exists() and (path.exists() or reuse(path))):
+        path.unlink(missing_ok=True)  # without its log it says too little
         known = set(map(int, re.findall(r"sm_(\d+)\b", run([nvcc(), "--list-gpu-code"]))))
         gpus = [gpu for gpu in GPUS if gpu in known]
         codes = [f"-gencode=arch=compute_{gpu},code=sm_{gpu}" for gpu in gpus]

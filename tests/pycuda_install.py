@@ -52,7 +52,7 @@ def pip(*arguments: str | Path, **environment: str) -> None:
 def install(root: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        pip("download", "-q", "--no-deps", "-d", work, f"pycuda=={VERSION}")
+        pip("download", "-qq", "--no-deps", "-d", work, f"pycuda=={VERSION}")
         with tarfile.open(next(work.glob("pycuda-*.tar.gz"))) as archive:
             archive.extractall(work, filter="data")
         source = next(path for path in work.glob("pycuda-*") if path.is_dir())
@@ -70,7 +70,7 @@ def install(root: Path) -> None:
         with (source / "aksetup_helper.py").open("a") as helper:
             helper.write(COMPILE_AT_ONCE)
         # The empty libcuda.so resolves nothing, and some linkers would leave out the need for it.
-        pip("install", "-q", "numpy", source, LDFLAGS="-Wl,--no-as-needed")
+        pip("install", "-qq", "numpy", source, LDFLAGS="-Wl,--no-as-needed")
 
 
 if __name__ == "__main__":
