@@ -57,6 +57,7 @@ define install-test
 @echo "Installing torch and the test tools into $(@D); this takes a few minutes, once"
 $(@D)/bin/python $(PIP) '$(TORCH)'
 $(@D)/bin/python $(PIP) --editable '.[dev]'
-$(@D)/bin/python tests/pycuda_install.py
+$(@D)/bin/python tests/pycuda_install.py \
+  || { echo "make: PyCUDA does not build here; its tests are skipped" >&2; test -z "$$CI"; }
 endef
 .venv-test/installed: install = $(install-test)
