@@ -12,7 +12,7 @@
 KERNEL(adapt, AdaptParams) {
   const int M = p.M, N = p.N, D = p.D, K = p.K;
   for (int step = 0; step < p.steps; ++step) {
-    product(p.queries, p.weights, M, K, D, D, D, false, warp(), WARPS, [&](int i, int k, double value) {
+    product(p.queries, p.weights, M, K, D, false, warp(), WARPS, [&](int i, int k, double value) {
       p.share[(size_t)i * K + k] = p.temperature * (value + p.bias[k]);
     });
     sync();
@@ -48,7 +48,7 @@ KERNEL(adapt, AdaptParams) {
     }
     sync();
     if (p.residuals) {
-      product(p.offsets, p.residuals, K, N, D, D, D, false, warp(), WARPS,
+      product(p.offsets, p.residuals, K, N, D, false, warp(), WARPS,
               [&](int k, int i, double value) { p.products[(size_t)k * N + i] = value; });
       sync();
       for (int k = 0; k < K; ++k)

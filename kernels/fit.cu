@@ -23,7 +23,7 @@ KERNEL(fit, FitParams) {
   double* H = (double*)shared_memory();
   double* line = H + (size_t)N * N;
 
-  product(p.U, p.U, N, N, D, D, D, true, warp(), WARPS,
+  product(p.U, p.U, N, N, D, true, warp(), WARPS,
           [&](int i, int j, double value) { H[(size_t)i * N + j] = H[(size_t)j * N + i] = value; });
   sync();
 

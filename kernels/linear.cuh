@@ -34,8 +34,7 @@ DEVICE void dots(const T* const (&a)[R], const T* const (&b)[C], int n, double (
 // for each element, by one lane. With `lower` only for j <= i. Tiles are walked in groups of columns
 // that stay in the cache while the rows pass by.
 template <typename T, typename Write>
-DEVICE void product(const T* A, const T* B, int n, int m, int depth, int lda, int ldb, bool lower, int first, int step,
-                    Write write) {
+DEVICE void product(const T* A, const T* B, int n, int m, int depth, bool lower, int first, int step, Write write) {
   constexpr int GROUP = 16;
   const int rows = (n + ROWS - 1) / ROWS, cols = (m + COLS - 1) / COLS;
   const int tiles = (cols + GROUP - 1) / GROUP * GROUP * rows;
@@ -44,8 +43,8 @@ DEVICE void product(const T* A, const T* B, int n, int m, int depth, int lda, in
     const int i = rest / GROUP * ROWS, j = (group * GROUP + rest % GROUP) * COLS;
     if (j >= m || (lower && j > i + ROWS - 1)) continue;
     const T *a[ROWS], *b[COLS];
-    for (int r = 0; r < ROWS; ++r) a[r] = A + (size_t)(i + r < n ? i + r : n - 1) * lda;
-    for (int c = 0; c < COLS; ++c) b[c] = B + (size_t)(j + c < m ? j + c : m - 1) * ldb;
+    for (int r = 0; r < ROWS; ++r) a[r] = A + (size_t)(i + r < n ? i + r : n - 1) * depth;
+    for (int c = 0; c < COLS; ++c) b[c] = B + (size_t)(j + c < m ? j + c : m - 1) * depth;
     double out[ROWS][COLS];
     dots(a, b, depth, out);
     for (int r = 0; r < ROWS; ++r)

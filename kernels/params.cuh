@@ -84,7 +84,7 @@ struct ProductParams {
   const void* A;  // (n, depth)
   const void* B;  // (m, depth)
   double* C;      // (n, m)
-  int n, m, depth, lda, ldb, ldc, lower;
+  int n, m, depth, lower;
 };
 
 struct CentreParams {

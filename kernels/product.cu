@@ -7,8 +7,8 @@
 #include "linear.cuh"
 
 template <typename T> DEVICE void run(const ProductParams& p) {
-  product((const T*)p.A, (const T*)p.B, p.n, p.m, p.depth, p.lda, p.ldb, p.lower != 0, block() * WARPS + warp(),
-          blocks() * WARPS, [&](int i, int j, double value) { p.C[(size_t)i * p.ldc + j] = value; });
+  product((const T*)p.A, (const T*)p.B, p.n, p.m, p.depth, p.lower != 0, block() * WARPS + warp(),
+          blocks() * WARPS, [&](int i, int j, double value) { p.C[(size_t)i * p.m + j] = value; });
 }
 
 KERNEL(product_float, ProductParams) { run<float>(p); }

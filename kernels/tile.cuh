@@ -5,7 +5,7 @@
 
 constexpr int TILE = 64;  // rows and columns of C that a block makes at once
 // Rows of a panel: on the host both panels fit the first-level cache.
-template <typename T> constexpr int DEPTH = LANES == 1 ? 4096 / TILE / (int)sizeof(T) * 4 : 32;
+template <typename T> constexpr int DEPTH = LANES == 1 ? 16384 / TILE / (int)sizeof(T) : 32;
 
 // Columns `from` to `from` + TILE of `depth` rows, `width` long, to a panel; zeros past their end. A warp a row.
 template <typename T>

@@ -206,9 +206,6 @@ class System:
             n=n,
             m=m,
             depth=depth,
-            lda=depth,
-            ldb=depth,
-            ldc=m,
             lower=int(lower),
         )
 
