@@ -1,11 +1,12 @@
 // From statistics to what the solution is made of.
 //
 //   `centre`     means mu_k = sums_k / counts_k, their common centre m, offsets a_k = mu_k - m        (K, D), (D)
-//   `residuals`  r_i = u_i - mu_k(i), squares |u_i|^2; prototypes mu_k / |mu_k|                     (M, D), (M), (K, D)
+//   `residuals`  r_i = u_i - mu_k(i) + s_k a_k(i) (pull.cuh), squares |u_i|^2; prototypes mu_k / |mu_k|                     (M, D), (M), (K, D)
 //
 // `centre`: a block a chunk of dimensions. `residuals`: a warp a row, of samples first, then of classes.
 
 #include "linear.cuh"
+#include "pull.cuh"
 
 KERNEL(centre, CentreParams) {
   for (int chunk = block(); chunk < chunks<double>(p.D); chunk += blocks()) {
@@ -34,8 +35,11 @@ KERNEL(residuals, CentreParams) {
     square = warp_sum(square);
     if (sample) {
       if (warp_lane() == 0) p.squares[i] = square;
-      const float* mean = p.means + (size_t)p.index[i] * p.D;
-      for (int d = warp_lane(); d < p.D; d += WARP) p.residuals[(size_t)i * p.D + d] = row[d] - mean[d];
+      const int own = p.index[i];
+      const float *mean = p.means + (size_t)own * p.D, *offset = p.offsets + (size_t)own * p.D;
+      const float pull = (float)pulled(p.counts[own], p.pull);
+      for (int d = warp_lane(); d < p.D; d += WARP)
+        p.residuals[(size_t)i * p.D + d] = row[d] - mean[d] + pull * offset[d];
     } else {
       const float unit = square > 0 ? (float)(1 / sqrt(square)) : 0;
       for (int d = warp_lane(); d < p.D; d += WARP) p.prototypes[(size_t)(i - p.M) * p.D + d] = unit * row[d];

@@ -5,7 +5,7 @@
 //
 //   samples up to D (dual)   n = N   H = R R^T + ridge I         rows: K of A R^T, then identity (N, n): L^-T
 //   more than D (primal)     n = D   H = S + ridge I             rows: K of A, then residuals (M, n)
-//                                    S = moment - sum_k sums_k sums_k^T / counts_k
+//                                    S = moment - sum_k n_k mu_k mu_k^T + sum_k n_k s_k^2 a_k a_k^T (pull.cuh)
 //   adapt                    n = N or D                          rows: identity
 //
 // For each block column of 64: `cholesky_diagonal` factors its diagonal block and inverts it (one block, in shared
@@ -15,20 +15,29 @@
 // Floor: n^3 / 6 + (rows - n) n^2 / 2 float64 operations, 3 n / 64 launches.
 
 #include "factor.cuh"
+#include "pull.cuh"
 #include "tile.cuh"
 
 KERNEL(assemble, SystemParams) {
   if (p.moment) {
     for (int i = (block() * WARPS + warp()) * ROWS; i < p.n; i += blocks() * WARPS * ROWS) {
       const auto row = [&](int r) { return i + r < p.n ? i + r : p.n - 1; };
+      // n_k s_k^2 a_k, whose outer product with a_k = sums_k / n_k - m falls into a part in sums_k and one in m.
+      const auto offset = [&](int r, int k) {
+        const double s = pulled(p.counts[k], p.pull);
+        return s * s * (p.sums[(size_t)k * p.n + row(r)] - p.counts[k] * p.centre[row(r)]);
+      };
+      double offsets[ROWS] = {};
+      for (int r = 0; r < ROWS; ++r)
+        for (int k = 0; k < p.K; ++k) offsets[r] += offset(r, k);
       for (int chunk = 0; chunk < chunks<double, ROWS, WARP>(i + ROWS < p.n ? i + ROWS : p.n); ++chunk)
         combine<double, ROWS, WARP>(
             chunk, p.n, p.sums, p.n, 0, p.K,
-            [&](int r, int k) { return p.sums[(size_t)k * p.n + row(r)] / p.counts[k]; },
+            [&](int r, int k) { return (p.sums[(size_t)k * p.n + row(r)] - offset(r, k)) / p.counts[k]; },
             [&](int r, int j, double value) {
               if (j > row(r) || i + r >= p.n) return;
               const size_t at = (size_t)row(r) * p.n + j;
-              p.system[at] = p.moment[at] - value + (row(r) == j ? p.ridge : 0);
+              p.system[at] = p.moment[at] - value - offsets[r] * p.centre[j] + (row(r) == j ? p.ridge : 0);
             });
     }
   } else {

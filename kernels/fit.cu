@@ -6,10 +6,12 @@
 //   u_i . mu_k  = cross[i,k] = mean of G[i,j] over j of class k              mu_k . mu_l = means[k,l], likewise
 //   r_i . r_j   = G[i,j] - cross[i,k(j)] - cross[j,k(i)] + means[k(i),k(j)]
 //   r_i . a_k   = cross[i,k] - cross[i,.] - means[k(i),k] + means[k(i),.]    (averages over all classes)
+//   a_k . a_l   = means[k,l] - means[k,.] - means[l,.] + means[.,.]
+//   r'_i        = r_i + s_k(i) a_k(i)              (pull.cuh), from here on R is that of r'
 //   H           = R R^T + ridge I = L L^T,   T = L^-1 (R A^T)
 //   P           = H^-1 (R A^T) = L^-T T,     leverage_i = 1 - ridge (H^-1)[i,i]
 //   A H^-1 A^T  = (A A^T - T^T T) / ridge    (between; this H is the D x D one: Woodbury)
-//   weights_k   = scale g_k / ridge (a_k - sum_i P[i,k] r_i),  a combination of the rows of U
+//   weights_k   = scale g_k / ridge (a_k - sum_i P[i,k] r'_i),  a combination of the rows of U
 //
 // H (N, N) float64 stays in shared memory; the (N, K) matrices are in scratch, which one block keeps in its cache.
 // Floor: N D floats read twice, N^2 D / 2 + N K D float32 and N^3 / 3 float64 operations.
@@ -56,6 +58,17 @@ KERNEL(fit, FitParams) {
     for (int l = 0; l < K; ++l) sum += p.means[(size_t)k * K + l];
     p.class_centre[k] = sum / K;
   }
+  sync();
+  double centre = 0;  // of the centre with itself
+  for (int k = 0; k < K; ++k) centre += p.class_centre[k];
+  centre /= K;
+  for (int t = lane(); t < K * K; t += LANES)
+    p.offsets[t] = p.means[t] - p.class_centre[t / K] - p.class_centre[t % K] + centre;
+  for (int t = lane(); t < N * K; t += LANES) {
+    const int i = t / K, k = t % K, own = p.index[i];
+    p.right[t] = p.cross[t] - p.sample_centre[i] - p.means[(size_t)own * K + k] + p.class_centre[own];
+  }
+  sync();
   double trace = 0;
   for (int i = warp(); i < N; i += WARPS) {
     const int own = p.index[i];
@@ -63,7 +76,9 @@ KERNEL(fit, FitParams) {
       const int other = p.index[j];
       const double inner = H[(size_t)i * N + j] - p.cross[(size_t)i * K + other] - p.cross[(size_t)j * K + own] +
                            p.means[(size_t)own * K + other];
-      H[(size_t)i * N + j] = inner;
+      const double mine = pulled(p.counts[own], p.pull), its = pulled(p.counts[other], p.pull);
+      H[(size_t)i * N + j] = inner + mine * p.right[(size_t)j * K + own] + its * p.right[(size_t)i * K + other] +
+                             mine * its * p.offsets[(size_t)own * K + other];
       if (i == j) trace += inner;
     }
     for (int j = i + 1 + warp_lane(); j < N; j += WARP) H[(size_t)i * N + j] = 0;
@@ -74,8 +89,8 @@ KERNEL(fit, FitParams) {
   const double ridge = p.covariance_prior * spread / D, scale = freedom + p.covariance_prior;
   for (int i = lane(); i < N; i += LANES) H[(size_t)i * N + i] += ridge;
   for (int t = lane(); t < N * K; t += LANES) {
-    const int i = t / K, k = t % K, own = p.index[i];
-    p.right[t] = p.cross[t] - p.sample_centre[i] - p.means[(size_t)own * K + k] + p.class_centre[own];
+    const int own = p.index[t / K];
+    p.right[t] += pulled(p.counts[own], p.pull) * p.offsets[(size_t)own * K + t % K];
   }
   sync();
 
@@ -89,28 +104,44 @@ KERNEL(fit, FitParams) {
     p.half[t] = sum;
   }
   sync();
-  double centre = 0;  // of the centre with itself
-  for (int k = 0; k < K; ++k) centre += p.class_centre[k];
-  centre /= K;
   for (int t = lane(); t < K * K; t += LANES) {
     const int k = t / K, l = t % K;
-    double sum = p.means[t] - p.class_centre[k] - p.class_centre[l] + centre;
+    double sum = p.offsets[t];
     for (int i = 0; i < N; ++i) sum -= p.half[(size_t)i * K + k] * p.half[(size_t)i * K + l];
     p.between[t] = sum / ridge;
   }
   for (int t = lane(); t < N * K; t += LANES) {
-    const int i = t / K, k = t % K, own = p.index[i];
+    const int i = t / K, k = t % K;
     double sum = 0;
     for (int j = i; j < N; ++j) sum += H[(size_t)j * N + i] * p.half[(size_t)j * K + k];
     p.projected[t] = sum;
-    const double trust = p.counts[k] / (p.counts[k] + p.mean_prior);
-    const double mean = ((own == k) - 1.0 / K) / p.counts[own];
-    p.coefficients[(size_t)k * N + i] = (float)(scale * trust / ridge * (mean - sum));
   }
   for (int i = lane(); i < N; i += LANES) {
     double sum = 0;
     for (int j = i; j < N; ++j) sum += H[(size_t)j * N + i] * H[(size_t)j * N + i];
     p.leverage[i] = 1 - ridge * sum;
+  }
+  sync();
+
+  // Of sum_i P[i,k] r'_i, with r'_i = u_i - (1 - s) mu - s m: what falls to each class mean, and to the centre.
+  for (int t = lane(); t < K * K; t += LANES) {
+    const int c = t / K, k = t % K;
+    double sum = 0;
+    for (int i = p.starts[c]; i < p.starts[c + 1]; ++i) sum += p.projected[(size_t)i * K + k];
+    p.offsets[t] = sum;
+  }
+  sync();
+  for (int k = warp(); k < K; k += WARPS) {
+    const double factor = scale / ridge * p.counts[k] / (p.counts[k] + p.mean_prior);
+    double to_centre = 0;
+    for (int c = warp_lane(); c < K; c += WARP) to_centre += pulled(p.counts[c], p.pull) * p.offsets[(size_t)c * K + k];
+    to_centre = (warp_sum(to_centre) - 1) / K;
+    for (int i = warp_lane(); i < N; i += WARP) {
+      const int own = p.index[i];
+      const double to_mean = (own == k) + (1 - pulled(p.counts[own], p.pull)) * p.offsets[(size_t)own * K + k];
+      p.coefficients[(size_t)k * N + i] =
+          (float)(factor * ((to_mean + to_centre) / p.counts[own] - p.projected[(size_t)i * K + k]));
+    }
   }
   sync();
 
@@ -130,7 +161,7 @@ KERNEL(fit, FitParams) {
   }
 
   const HeldOutParams left_out = {p.index,    p.counts,  p.cross,    p.squares, p.means, p.projected,   p.leverage,
-                                  p.between,  p.held_out, p.known,   p.unknown, scale - 1, p.mean_prior, N, K};
+                                  p.between,  p.held_out, p.known,   p.unknown, scale - 1, p.mean_prior, p.pull, N, K};
   for (int i = warp(); i < N; i += WARPS) held_out_row(left_out, i);
   sync();
   const double temperature = temperature_of(

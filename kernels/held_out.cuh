@@ -1,33 +1,37 @@
 // What the head would have said of each of its own samples had it not seen it, and the temperature from that.
 //
 // Without a sample with residual r of a class of n: mu' = mu - r / (n - 1) and S' = S - n / (n - 1) r r^T, so H'^-1
-// follows from H^-1 by Sherman and Morrison, and every new product is a combination of old ones; the ridge stays.
+// follows from H^-1 by Sherman and Morrison, and every new product is a combination of old ones; ridge and pull stay.
 #pragma once
 
-#include "simt.cuh"
+#include "pull.cuh"
 
 // Scores of row i under the head fitted without it, and its cosines with the nearest class mean (itself held out of
 // its own: `known`) and with the nearest other one (`unknown`). A warp a row, a lane a class.
 DEVICE void held_out_row(const HeldOutParams& p, int i) {
   const int own = p.index[i];
-  const double n = p.counts[own], square = p.squares[i], lever = p.leverage[i];
+  const double n = p.counts[own], square = p.squares[i], pull = pulled(n, p.pull);
   const double *cross = p.cross + (size_t)i * p.K, *projected = p.projected + (size_t)i * p.K;
+  const double* between = p.between + (size_t)own * p.K;
   float* scores = p.held_out + (size_t)i * p.K;
   if (n <= 1) {  // alone in its class: there is no head without it
     for (int k = warp_lane(); k < p.K; k += WARP) scores[k] = 0;
     if (warp_lane() == 0) p.known[i] = p.unknown[i] = NAN;
     return;
   }
+  // r = r_pulled - pull a_own
+  const double own_r = projected[own] - pull * between[own];
+  const double lever = p.leverage[i] - pull * (projected[own] + own_r);
   const double shift = 1 / ((n - 1) * p.K);  // the centre moves by -shift r
   const double gain = n / (n - 1), rest = 1 - gain * lever, factor = gain / (rest > 1e-12 ? rest : 1e-12);
-  const double query_r = projected[own] + (1 + shift) * lever;
+  const double query_r = own_r + (1 + shift) * lever;
   double known = -INFINITY, unknown = -INFINITY;
   for (int k = warp_lane(); k < p.K; k += WARP) {
     // a_k' = a_k + step r,   u - m' = a_own + (1 + shift) r
     const double step = k == own ? shift - 1 / (n - 1) : shift;
-    const double offset_r = projected[k] + step * lever;
-    const double query = p.between[(size_t)own * p.K + k] + step * projected[own] + (1 + shift) * offset_r;
-    const double norm = p.between[(size_t)k * p.K + k] + step * (projected[k] + offset_r);
+    const double class_r = projected[k] - pull * between[k], offset_r = class_r + step * lever;
+    const double query = between[k] + step * own_r + (1 + shift) * offset_r;
+    const double norm = p.between[(size_t)k * p.K + k] + step * (class_r + offset_r);
     const double left = p.counts[k] - (k == own), trust = left / (left + p.mean_prior);
     scores[k] = (float)(p.scale * trust *
                         (query + factor * query_r * offset_r - 0.5 * trust * (norm + factor * offset_r * offset_r)));

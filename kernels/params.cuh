@@ -36,13 +36,14 @@ struct FitParams {
   double* projected;    // scratch (N, K)
   double* means;        // scratch (K, K)
   double* between;      // scratch (K, K)
+  double* offsets;      // scratch (K, K)
   double* squares;      // scratch (N)
   double* leverage;     // scratch (N)
   double* sample_centre;  // scratch (N)
   double* class_centre;   // scratch (K)
   float* coefficients;  // scratch (K, N)
   float* held_out;      // scratch (N, K)
-  double mean_prior, covariance_prior, spread, spread_weight, temperature_prior, temperature_weight;
+  double mean_prior, covariance_prior, pull, spread, spread_weight, temperature_prior, temperature_weight;
   int N, D, K;
 };
 
@@ -52,13 +53,13 @@ struct HeldOutParams {
   const double* cross;      // (M, K), samples with class means
   const double* squares;    // (M), samples with themselves
   const double* means;      // (K, K), class means with one another
-  const double* projected;  // (M, K), R H^-1 A^T
-  const double* leverage;   // (M), diagonal of R H^-1 R^T
+  const double* projected;  // (M, K), R H^-1 A^T of pulled residuals
+  const double* leverage;   // (M), diagonal of R H^-1 R^T of pulled residuals
   const double* between;    // (K, K), A H^-1 A^T
   float* held_out;          // (M, K)
   double* known;            // (M)
   double* unknown;          // (M)
-  double scale, mean_prior;
+  double scale, mean_prior, pull;
   int M, K;
 };
 
@@ -95,9 +96,10 @@ struct CentreParams {
   double* centre;        // (D)
   float* means;          // (K, D)
   float* offsets;        // (K, D)
-  float* residuals;      // (M, D)
+  float* residuals;      // (M, D), pulled
   float* prototypes;     // (K, D)
   double* squares;       // (M)
+  double pull;
   int M, D, K;
 };
 
@@ -105,11 +107,12 @@ struct SystemParams {
   const double* moment;  // (n, n), or null where H without its ridge is in `system` already
   const double* sums;    // (K, n), with `moment`
   const double* counts;  // (K), with `moment`
+  const double* centre;  // (n), with `moment`
   const float* right;    // (identity - n, n), right-hand rows, or null where they are in `system` already
   double* inverse;       // scratch (64, 64)
   double* panel;         // scratch (64, rows)
   double* system;        // (rows, n)
-  double ridge;
+  double ridge, pull;
   int n, rows, identity, K, start;  // identity: the first row of the identity; start: the block column at work
 };
 
@@ -131,10 +134,9 @@ struct GatherParams {
 };
 
 struct WeightsParams {
-  const float* U;         // (N, D), dual case only
-  const int* index;       // (N), dual case only
+  const float* rows;      // (K + N, D), offsets and pulled residuals, dual case only
   const double* solved;   // (K, N) in the dual case, else (K, D)
-  float* coefficients;    // scratch (K, N), dual case only
+  float* coefficients;    // scratch (K, K + N), dual case only
   const double* counts;   // (K)
   const double* between;  // (K, K)
   const double* centre;   // (D)

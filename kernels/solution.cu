@@ -64,17 +64,15 @@ KERNEL(gather, GatherParams) {
 KERNEL(coefficients, WeightsParams) {
   for (int k = block() * WARPS + warp(); k < p.K; k += blocks() * WARPS) {
     const double factor = p.scale * p.counts[k] / (p.counts[k] + p.mean_prior) / p.ridge;
-    for (int i = warp_lane(); i < p.N; i += WARP) {
-      const int own = p.index[i];
-      const double mean = ((own == k) - 1.0 / p.K) / p.counts[own];
-      p.coefficients[(size_t)k * p.N + i] = (float)(factor * (mean - p.solved[(size_t)k * p.N + i]));
-    }
+    float* row = p.coefficients + (size_t)k * (p.K + p.N);
+    for (int l = warp_lane(); l < p.K; l += WARP) row[l] = l == k ? (float)factor : 0;
+    for (int i = warp_lane(); i < p.N; i += WARP) row[p.K + i] = (float)(-factor * p.solved[(size_t)k * p.N + i]);
   }
 }
 
 KERNEL(weights, WeightsParams) {
   if (p.dual) {
-    combine_rows(p.U, p.coefficients, p.weights, p.N, p.D, p.K, block(), blocks());
+    combine_rows(p.rows, p.coefficients, p.weights, p.K + p.N, p.D, p.K, block(), blocks());
     return;
   }
   for (int k = block(); k < p.K; k += blocks()) {

@@ -27,6 +27,8 @@ __all__ = ["FewShotHead"]
 # Typical squared distance of a transformed embedding from its class mean, for ImageNet backbones; it
 # counts as two degrees of freedom and so matters only while the head has hardly any samples to measure it.
 _SPREAD, _SPREAD_WEIGHT = 0.25, 2.0
+# How far the distance of a class from the centre stands for its scatter while it has shown none, in samples.
+_PULL = 0.05
 # Scale of the logits before any sample could be held out (times 1 / D), and what it counts in samples.
 _TEMPERATURE, _TEMPERATURE_WEIGHT = 16.0, 5.0
 # So many samples of all classes together are held out past D samples, so that a fit's time stays bounded.
@@ -306,7 +308,13 @@ class FewShotHead(Estimator):
                 f"false_accept_rate must be between 0 and 1 (got {self.false_accept_rate!r})", hint="0.05 is 5 %"
             )
         return Prior(
-            self.mean_prior, self.covariance_prior, _SPREAD, _SPREAD_WEIGHT, _TEMPERATURE / dim, _TEMPERATURE_WEIGHT
+            self.mean_prior,
+            self.covariance_prior,
+            _PULL,
+            _SPREAD,
+            _SPREAD_WEIGHT,
+            _TEMPERATURE / dim,
+            _TEMPERATURE_WEIGHT,
         )
 
     def _answers(self, fitted: _Fitted, Z: ArrayLike, *, cosines: bool = False) -> Prediction:

@@ -60,10 +60,9 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
             dual=int(system.dual),
         )
         head: dict[str, Any] = {
-            "U": system.U,
-            "index": system.index,
+            "rows": system.offsets if system.dual else None,
             "solved": solved,
-            "coefficients": call.scratch(single, K, M) if system.dual else None,
+            "coefficients": call.scratch(single, K, K + M) if system.dual else None,
             "counts": system.counts,
             "between": between,
             "centre": system.centre,
@@ -98,6 +97,7 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
             unknown=unknown,
             scale=system.scale - 1.0,
             mean_prior=prior.mean,
+            pull=prior.pull,
             M=M,
             K=K,
         )
@@ -128,6 +128,7 @@ class System:
         self.n: int = M if self.dual else D
         self.samples = M
         self.scale, self.ridge = _scale_and_ridge(support, prior)
+        self.pull = prior.pull
         self.moment = call.put(support.moment)
         self.U, self.index = call.put(support.U), call.put(support.index)
         self.sums, self.counts = call.put(support.sums), call.put(support.counts)
@@ -147,6 +148,7 @@ class System:
             "residuals": self.residuals,
             "prototypes": call.out(np.float32, K, D),
             "squares": self.squares,
+            "pull": self.pull,
             "M": M,
             "D": D,
             "K": K,
@@ -168,11 +170,13 @@ class System:
             "moment": self.moment,
             "sums": self.sums,
             "counts": self.counts,
+            "centre": self.centre,
             "right": self.offsets if right and not self.dual else None,
             "inverse": self.call.scratch(np.float64, TILE, TILE),
             "panel": self.call.scratch(np.float64, TILE, rows),
             "system": self.matrix,
             "ridge": self.ridge,
+            "pull": self.pull,
             "n": n,
             "rows": rows,
             "identity": n + above if self.dual or not right else rows,

@@ -3,18 +3,22 @@
 The model is two-covariance Gaussian (Ioffe, "Probabilistic Linear Discriminant Analysis", ECCV 2006):
 class means m_k ~ N(m, Sigma / mean_prior), samples u ~ N(m_k, Sigma). With
 
-    S      = sum over samples of (u - mu_k)(u - mu_k)^T     within-class scatter, nu = N - K degrees of freedom
+    a_k    = mu_k - m,   m = the mean of the class means
+    s_k    = sqrt(pull / (n_k - 1 + pull))
+    r      = u - mu_k + s_k a_k                             residual of a sample from its pulled class mean
+    S      = sum over samples of r r^T                      within-class scatter, nu = N - K degrees of freedom
     t      = expected variance per dimension
     Sigma  = (S + covariance_prior * t * I) / (nu + covariance_prior)
     g_k    = n_k / (n_k + mean_prior)                       how far a class mean is believed
-    a_k    = mu_k - m,   m = the mean of the class means
 
 the score of class k is the log-likelihood of u under the posterior mean of k, less what all classes share:
 
     score_k(u) = g_k (u - m)^T Sigma^-1 a_k - g_k^2 / 2 * a_k^T Sigma^-1 a_k
 
-With one sample a class S = 0, and this is the nearest class mean; with many it is linear discriminant
-analysis. It needs only counts, sums and the second moment, which add and subtract exactly.
+A class of one sample shows no scatter, but that sample scatters around its class mean all the same, and so
+the scatter of the means holds some of what is looked for. The pull s_k lets it stand in: wholly at one sample,
+where the score is then a ridge regression's on the prototypes; hardly at five. With many samples the score is
+linear discriminant analysis. It needs only counts, sums and the second moment, which add and subtract exactly.
 """
 
 from __future__ import annotations
@@ -104,7 +108,7 @@ class ReferenceOps:
         if support.moment is None:
             inverse = _gram_inverse(residuals, ridge)
         else:
-            scatter = _regular(support, support.moment, ridge)
+            scatter = _regular(support, support.moment, ridge, prior)
         queries = unlabelled.astype(np.float64)
         for _ in range(rule.steps):
             logits = rule.temperature * (queries @ weights.T + bias)
@@ -142,7 +146,7 @@ def _solve(support: Support, prior: Prior) -> _Solved:
         directions = (offsets - projected.T @ residuals) / ridge  # A H^-1, by Woodbury
         leverage = 1.0 - ridge * np.diag(inverse)  # diag(R H^-1 R^T)
     else:
-        solved = np.linalg.solve(_regular(support, support.moment, ridge), np.concatenate([offsets, residuals]).T).T
+        solved = np.linalg.solve(_regular(support, support.moment, ridge, prior), np.concatenate([offsets, residuals]).T).T
         directions = solved[: len(offsets)]
         projected = residuals @ directions.T
         leverage = np.einsum("nd,nd->n", residuals, solved[len(offsets) :])
@@ -164,8 +168,12 @@ def _unit(rows: Float64) -> Float64:
 
 
 def _setting(support: Support, prior: Prior) -> tuple[Float64, Float64, float, float]:
-    """Residuals R (M, D), offsets a_k (K, D), and scale, ridge with Sigma^-1 = scale * (S + ridge I)^-1."""
+    """Residuals R (M, D), offsets a_k (K, D), and scale, ridge with Sigma^-1 = scale * (S + ridge I)^-1.
+
+    The ridge is measured on residuals that are not pulled.
+    """
     means = support.sums / support.counts[:, None]
+    offsets = means - means.mean(axis=0)
     residuals = support.U.astype(np.float64) - means[support.index]
     if support.moment is None:
         scatter_trace = float(np.einsum("nd,nd->", residuals, residuals))
@@ -174,7 +182,8 @@ def _setting(support: Support, prior: Prior) -> tuple[Float64, Float64, float, f
     freedom = float(support.counts.sum()) - len(support.counts)
     spread = (scatter_trace + prior.spread_weight * prior.spread) / (freedom + prior.spread_weight)
     ridge = prior.covariance * spread / support.U.shape[1]
-    return residuals, means - means.mean(axis=0), freedom + prior.covariance, ridge
+    residuals += (_pull(support.counts, prior)[:, None] * offsets)[support.index]
+    return residuals, offsets, freedom + prior.covariance, ridge
 
 
 def _gram_inverse(residuals: Float64, ridge: float) -> Float64:
@@ -182,9 +191,16 @@ def _gram_inverse(residuals: Float64, ridge: float) -> Float64:
     return np.asarray(np.linalg.inv(residuals @ residuals.T + ridge * np.eye(len(residuals))))
 
 
-def _regular(support: Support, moment: Float64, ridge: float) -> Float64:
+def _pull(counts: Float64, prior: Prior) -> Float64:
+    """How far residuals are taken from the centre instead of the class mean, s_k (K,)."""
+    return np.asarray(np.sqrt(prior.pull / (counts - 1.0 + prior.pull)))
+
+
+def _regular(support: Support, moment: Float64, ridge: float, prior: Prior) -> Float64:
     """H = S + ridge I (D, D) from the second moment."""
-    scatter: Float64 = moment - (support.sums.T / support.counts) @ support.sums
+    means = support.sums / support.counts[:, None]
+    pulled = _pull(support.counts, prior)[:, None] * (means - means.mean(axis=0))
+    scatter: Float64 = moment - support.sums.T @ means + (pulled.T * support.counts) @ pulled
     scatter[np.diag_indices_from(scatter)] += ridge
     return scatter
 
@@ -204,7 +220,7 @@ def held_out_scores(support: Support, prior: Prior) -> tuple[Float64, Index]:
 
     Samples alone in their class have none. Without a sample with residual r of a class of n:
     mu' = mu - r / (n - 1), S' = S - n / (n - 1) r r^T, so H'^-1 follows from H^-1 by Sherman and Morrison,
-    and every new product is a combination of old ones. The ridge stays as it was.
+    and every new product is a combination of old ones, of r = r_pulled - s a. Ridge and pull stay as they were.
     """
     counts, solved = support.counts, _solve(support, prior)
     keep = np.flatnonzero(counts[support.index] > 1)
@@ -212,6 +228,9 @@ def held_out_scores(support: Support, prior: Prior) -> tuple[Float64, Index]:
     between = solved.offsets @ solved.directions.T  # A H^-1 A^T
     projected, leverage = solved.projected[keep], solved.leverage[keep]
     rows, classes = np.arange(len(own)), len(counts)
+    pull = _pull(counts, prior)[own]
+    leverage = leverage - 2.0 * pull * projected[rows, own] + pull**2 * between[own, own]
+    projected = projected - pull[:, None] * between[own]
     n = counts[own]
     shift = 1.0 / ((n - 1.0) * classes)  # the centre moves by -shift * r
     # a_j' = a_j + step_j r,   u - m' = a_own + (1 + shift) r

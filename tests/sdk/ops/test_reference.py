@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import Ridge
 
 from fieldshot.ops import Prior, Support, Transduction
 from fieldshot.ops.reference import ReferenceOps, held_out_scores
 
-PRIOR = Prior(2.0, covariance=50.0, spread=0.25, spread_weight=2.0, temperature=0.1, temperature_weight=5.0)
+PRIOR = Prior(2.0, covariance=50.0, pull=0.3, spread=0.25, spread_weight=2.0, temperature=0.1, temperature_weight=5.0)
 OPS = ReferenceOps()
 
 
@@ -41,22 +42,31 @@ def support_of(U, index, classes, through_moment=False):
     return Support(U[np.argsort(index)], starts, counts, sums, OPS.moment(U) if through_moment else None)
 
 
-def written_out(U, index, classes, prior, ridge_from=None):
-    """The formulas at the head of fieldshot/ops/reference.py, letter by letter, in float64."""
+def written_out(U, index, classes, prior, variance=None, added=None):
+    """The formulas at the head of fieldshot/ops/reference.py, letter by letter, in float64.
+
+    With the round variance and the scatter that the pull adds as given, if they are.
+    """
     U = U.astype(np.float64)
     support = support_of(U, index, classes)
     counts, sums = support.counts, support.sums
     means = sums / counts[:, None]
-    residuals = U - means[index]
-    scatter, freedom = residuals.T @ residuals, len(U) - classes
-    spread = (np.trace(scatter) + prior.spread_weight * prior.spread) / (freedom + prior.spread_weight)
-    variance = spread / U.shape[1] if ridge_from is None else ridge_from
+    offsets = means - means.mean(axis=0)
+    pull = np.sqrt(prior.pull / (counts - 1 + prior.pull))
+    apart = U - means[index]
+    residuals = apart + pull[index, None] * offsets[index]
+    freedom = len(U) - classes
+    if added is None:
+        added = residuals.T @ residuals - apart.T @ apart
+    scatter = apart.T @ apart + added
+    spread = (np.sum(apart**2) + prior.spread_weight * prior.spread) / (freedom + prior.spread_weight)
+    if variance is None:
+        variance = spread / U.shape[1]
     sigma = (scatter + prior.covariance * variance * np.eye(U.shape[1])) / (freedom + prior.covariance)
     trust = counts / (counts + prior.mean)
-    offsets = means - means.mean(axis=0)
     weights = trust[:, None] * np.linalg.solve(sigma, offsets.T).T
     bias = -0.5 * trust * np.sum(weights * offsets, axis=1) - weights @ means.mean(axis=0)
-    return weights, bias, variance
+    return weights, bias, (variance, added)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -81,28 +91,31 @@ def test_the_moment_gives_what_the_samples_give(n, dim):
 def test_held_out_scores_are_those_of_a_head_without_the_sample(seed):
     U, index = problem(seed)
     held_out, own = held_out_scores(support_of(U, index, 4), PRIOR)
-    _, _, variance = written_out(U, index, 4, PRIOR)
+    _, _, kept = written_out(U, index, 4, PRIOR)
     counted = np.bincount(index, minlength=4)
     left_out = [i for i in range(len(U)) if counted[index[i]] > 1]
     assert own.tolist() == index[left_out].tolist()
     assert len(left_out) == len(U) - 1  # the last class is alone
     for row, i in enumerate(left_out):
         rest = np.arange(len(U)) != i
-        weights, bias, _ = written_out(U[rest], index[rest], 4, PRIOR, ridge_from=variance)
+        weights, bias, _ = written_out(U[rest], index[rest], 4, PRIOR, *kept)
         np.testing.assert_allclose(held_out[row], U[i] @ weights.T + bias, rtol=1e-6, atol=1e-6)
 
 
-def test_one_shot_is_the_nearest_class_mean():
+def test_one_shot_is_a_ridge_regression_on_the_prototypes():
     rng = np.random.default_rng(0)
-    U, index, queries = transform(rng.random((7, 64))), np.arange(7), transform(rng.random((200, 64)))
+    U, index = transform(rng.random((7, 64))), np.arange(7)
     solution = OPS.fit(support_of(U, index, 7), PRIOR)
-    # Between unit vectors the nearest mean is the one of the largest inner product, but classes are pulled
-    # to their common centre; with equally far classes the order stays.
-    centred = U - U.mean(axis=0)
-    trust = 1.0 / (1.0 + PRIOR.mean)
-    expected = (queries - U.mean(axis=0)) @ centred.T - 0.5 * trust * np.sum(centred**2, axis=1)
-    got = scores(queries, solution)
-    np.testing.assert_array_equal(got.argmax(axis=1), expected.argmax(axis=1))
+    centred = U.astype(np.float64) - U.mean(axis=0)
+    ridge = Ridge(alpha=PRIOR.covariance * PRIOR.spread / 64, fit_intercept=False).fit(centred, np.eye(7))
+    expected = PRIOR.covariance / (1.0 + PRIOR.mean) * ridge.coef_
+    np.testing.assert_allclose(solution.weights, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_at_many_shots_the_pull_hardly_matters():
+    U, index = problem(0, 400, 17)
+    weights = [OPS.fit(support_of(U, index, 4), PRIOR._replace(pull=pull)).weights[:3] for pull in (1e-12, 0.1)]
+    assert np.abs(weights[1] - weights[0]).max() < 0.01 * np.abs(weights[0]).max()
 
 
 @pytest.mark.parametrize("shrinkage", [0.1, 0.5, 0.9])
@@ -110,7 +123,8 @@ def test_without_priors_on_the_mean_it_is_shrunk_lda(shrinkage):
     rng = np.random.default_rng(3)
     U, index = transform(rng.gamma(1.0, size=(60, 12))), np.repeat(np.arange(3), 20)
     freedom = len(U) - 3
-    prior = PRIOR._replace(mean=0.0, covariance=freedom * shrinkage / (1 - shrinkage), spread=0.0, spread_weight=0.0)
+    covariance = freedom * shrinkage / (1 - shrinkage)
+    prior = PRIOR._replace(mean=0.0, covariance=covariance, pull=1e-12, spread=0.0, spread_weight=0.0)
     solution = OPS.fit(support_of(U, index, 3), prior)
     lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=[1 / 3] * 3)
     lda.fit(U.astype(np.float64), index)
@@ -170,8 +184,8 @@ def test_adapt_without_weight_changes_nothing_and_with_it_pulls_the_means(throug
     share = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     means = sums / counts[:, None]
     residuals = U - means[index]
-    _, _, variance = written_out(U, index, 4, PRIOR)
-    sigma = residuals.T @ residuals + PRIOR.covariance * variance * np.eye(U.shape[1])
+    _, _, (variance, added) = written_out(U, index, 4, PRIOR)
+    sigma = residuals.T @ residuals + added + PRIOR.covariance * variance * np.eye(U.shape[1])
     sigma /= len(U) - 4 + PRIOR.covariance
     soft_counts = counts + 0.5 * share.sum(axis=0)
     soft_means = (sums + 0.5 * share.T @ queries) / soft_counts[:, None]
