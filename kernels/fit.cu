@@ -165,6 +165,7 @@ KERNEL(fit, FitParams) {
   for (int i = warp(); i < N; i += WARPS) held_out_row(left_out, i);
   sync();
   const double temperature = temperature_of(
-      {p.held_out, p.index, p.starts, p.counts, nullptr, p.temperature_prior, p.temperature_weight, N, K});
+      {p.held_out, p.index, p.starts, p.counts, p.means, p.between, nullptr, p.temperature_prior,
+       p.temperature_weight, ridge, N, K});
   if (lane() == 0) *p.temperature = temperature;
 }

@@ -48,7 +48,8 @@ DEVICE void held_out_row(const HeldOutParams& p, int i) {
 }
 
 // The factor on scores with the least class-balanced log-loss on held-out samples, under a log-normal prior
-// (temperature scaling, Guo et al., ICML 2017). By one block, a lane a sample; every lane gets it.
+// (temperature scaling, Guo et al., ICML 2017). By one block, a lane a sample; every lane gets it. The prior grows as
+// scores shrink: by how much shorter offsets are under H^-1 than under the round covariance, |A|^2 / (ridge tr A H^-1 A^T).
 //
 // The slope by the logarithm l of the factor s is  s sum_i w_i (E_s[x_i] - x_i,own) + prior_weight (l - log prior).
 // Halvings of a range of e^20 choose among its roots as the reference does, Newton steps sharpen the one.
@@ -59,9 +60,19 @@ DEVICE double temperature_of(const TemperatureParams& p) {
   for (int k = lane(); k < p.K; k += LANES)
     if (p.counts[k] > 1 && p.starts[k + 1] > p.starts[k]) total += p.starts[k + 1] - p.starts[k], classes += 1;
   total = block_sum(total), classes = block_sum(classes);
-  if (total == 0 || p.K < 2) return p.prior;
 
-  const double middle = log(p.prior);
+  double squares = 0, shrunk = 0;
+  for (int k = lane(); k < p.K; k += LANES) {
+    double to_centre = 0;
+    for (int l = 0; l < p.K; ++l) to_centre += p.means[(size_t)k * p.K + l];
+    squares += p.means[(size_t)k * p.K + k] - to_centre / p.K;
+    shrunk += p.ridge * p.between[(size_t)k * p.K + k];
+  }
+  squares = block_sum(squares), shrunk = block_sum(shrunk);
+  const double prior = shrunk > 0 ? p.prior * squares / shrunk : p.prior;
+  if (total == 0 || p.K < 2) return prior;
+
+  const double middle = log(prior);
   double low = middle - 10, high = middle + 10, at = middle;
   for (int round = 0; round < HALVINGS + 5; ++round) {
     const double s = exp(at);

@@ -68,8 +68,10 @@ struct TemperatureParams {
   const int* index;       // (M)
   const int* starts;      // (K + 1), of the held-out samples
   const double* counts;   // (K), of all samples
+  const double* means;    // (K, K), class means with one another
+  const double* between;  // (K, K), A H^-1 A^T
   double* temperature;    // (1)
-  double prior, prior_weight;
+  double prior, prior_weight, ridge;
   int M, K;
 };
 

@@ -1,4 +1,4 @@
-"""From held-out samples to the threshold for "unknown"."""
+"""From held-out samples to confidences and the threshold for "unknown"."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from fieldshot.ops import Float64
 
-__all__ = ["OpenSet", "open_set"]
+__all__ = ["OpenSet", "open_set", "whole_support_factor"]
 
 # Below so many held-out samples no threshold is promised: one in twenty could not even be seen.
 _LEAST_HELD_OUT = 20
@@ -37,6 +37,20 @@ class OpenSet:
     false_accept_rate: float
     false_reject_rate: float
     samples: int
+
+
+def whole_support_factor(counts: Float64) -> float:
+    """Factor on a temperature that held-out samples chose.
+
+    They were judged by heads that had one sample less of their class, and are less sure than the head of all
+    samples can be: by 1 + 1 / n (measured in docs/head.md), with n the harmonic mean of the classes' counts.
+
+    Parameters
+    ----------
+    counts : float64 (K,), samples a class; those alone in their class held nothing out.
+    """
+    several = counts[counts > 1]
+    return 1.0 + float(np.mean(1.0 / several)) if len(several) else 1.0
 
 
 def open_set(known: Float64, unknown: Float64, classes: int, false_accept_rate: float | None) -> OpenSet:

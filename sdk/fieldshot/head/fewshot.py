@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fieldshot.errors import LabelError, OptionError
+from fieldshot.errors import EmbeddingError, LabelError, OptionError
 from fieldshot.head import storage
-from fieldshot.head.calibration import open_set
+from fieldshot.head.calibration import open_set, whole_support_factor
 from fieldshot.head.contract import Estimator, checked_embeddings, checked_labels, not_fitted
-from fieldshot.head.statistics import ClassStatistics, added, pooled
+from fieldshot.head.statistics import ClassStatistics, added, joined, pooled
 from fieldshot.ops import Classifier, Ops, Prediction, Prior, Transduction, find_ops
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ _PULL = 0.05
 _TEMPERATURE, _TEMPERATURE_WEIGHT = 16.0, 5.0
 # So many samples of all classes together are held out past D samples, so that a fit's time stays bounded.
 _HELD_OUT = 1024
-_ADAPT_WEIGHT, _ADAPT_STEPS = 0.2, 10
+# What an unlabelled sample counts against a labelled one: so much at most, and in all classes of n no more than the
+# second divided by n, for what many labels have settled unlabelled samples of unequal classes can only spoil.
+_ADAPT_WEIGHT, _ADAPT_WEIGHT_IN_ALL, _ADAPT_STEPS = 0.2, 0.5, 10
 
 
 class _Fitted(NamedTuple):
@@ -155,12 +157,38 @@ class FewShotHead(Estimator):
         self._refit(rest, self.n_features_in_, self._unlabelled)
         return self
 
+    def merge(self, other: FewShotHead) -> Self:
+        """Learn what another head has learned, without its samples: as a `partial_fit` on all of them.
+
+        Two devices that enrolled apart become one. `other` stays as it is; the settings are this head's, and
+        the unlabelled samples that either was adapted to are left out.
+
+        Raises
+        ------
+        EmbeddingError
+            If the heads are of embeddings of different dimensions.
+        """
+        other._fitted()
+        if not self.__sklearn_is_fitted__():
+            self._refit(dict(other._statistics), other.n_features_in_, None)
+            return self
+        if other.n_features_in_ != self.n_features_in_:
+            raise EmbeddingError(
+                f"heads must have the same number of features (got {self.n_features_in_} and {other.n_features_in_})",
+                hint="merge heads of one backbone only",
+            )
+        ops, statistics = self._ops(), dict(self._statistics)
+        for label, more in other._statistics.items():
+            statistics[label] = joined(statistics[label], more, ops) if label in statistics else more
+        self._refit(statistics, self.n_features_in_, None)
+        return self
+
     def adapt(self, Z: ArrayLike) -> Self:
         """A new head that has also looked at unlabelled embeddings; this one stays as it is.
 
         Transductive: each unlabelled sample pulls the class means by its probability, at a fifth of a
-        labelled sample's weight. That weight is low on purpose: heavier ones gain more while all classes are
-        equally frequent in `Z`, and lose when they are not.
+        labelled sample's weight, and at less from three samples a class on. That weight is low on purpose:
+        heavier ones gain more while all classes are equally frequent in `Z`, and lose when they are not.
 
         Parameters
         ----------
@@ -280,10 +308,12 @@ class FewShotHead(Estimator):
         solution = ops.fit(support, prior)
         unknown = open_set(solution.known, solution.unknown, len(classes), self.false_accept_rate)
         weights, bias = solution.weights, solution.bias
+        temperature = solution.temperature * whole_support_factor(support.counts)
         if unlabelled is not None:
-            rule = Transduction(solution.temperature, _ADAPT_WEIGHT, _ADAPT_STEPS)
+            weight = min(_ADAPT_WEIGHT, _ADAPT_WEIGHT_IN_ALL / float(support.counts.mean()))
+            rule = Transduction(temperature, weight, _ADAPT_STEPS)
             weights, bias = ops.adapt(unlabelled, weights, bias, support, prior, rule)
-        classifier = Classifier(weights, bias, solution.prototypes, solution.temperature)
+        classifier = Classifier(weights, bias, solution.prototypes, temperature)
         loaded = ops.load(classifier)
         self._statistics, self._unlabelled = statistics, unlabelled
         self.classes_, self.n_features_in_ = _label_array(classes), dim

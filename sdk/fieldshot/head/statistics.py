@@ -14,7 +14,7 @@ from fieldshot.ops import Support
 if TYPE_CHECKING:
     from fieldshot.ops import Float32, Float64, Ops
 
-__all__ = ["ClassStatistics", "added", "pooled"]
+__all__ = ["ClassStatistics", "added", "joined", "pooled"]
 
 # So many samples a class stay at hand for the leave-one-out scores, whatever its size.
 _HELD_OUT_PER_CLASS = 64
@@ -54,6 +54,15 @@ def added(before: ClassStatistics | None, U: Float32, total: Float64, ops: Ops) 
     if count <= max(2 * U.shape[1], _HELD_OUT_PER_CLASS):
         return ClassStatistics(count, total, samples)
     return ClassStatistics(count, total, samples[:_HELD_OUT_PER_CLASS].copy(), ops.moment(samples))
+
+
+def joined(one: ClassStatistics, other: ClassStatistics, ops: Ops) -> ClassStatistics:
+    """Statistics of one class from those of two parts of its samples."""
+    if other.moment is None:
+        return added(one, other.samples, other.total, ops)
+    moment = ops.moment(one.samples, other.moment) if one.moment is None else one.moment + other.moment
+    kept = np.concatenate([one.samples, other.samples])[:_HELD_OUT_PER_CLASS]
+    return ClassStatistics(one.count + other.count, one.total + other.total, kept, moment)
 
 
 def pooled(classes: Sequence[ClassStatistics], held_out: int, ops: Ops) -> Support:

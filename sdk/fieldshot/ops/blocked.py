@@ -108,9 +108,12 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
             index=system.index,
             starts=call.put(support.starts),
             counts=system.counts,
+            means=means,
+            between=between,
             temperature=temperature,
             prior=prior.temperature,
             prior_weight=prior.temperature_weight,
+            ridge=system.ridge,
             M=M,
             K=K,
         )

@@ -38,7 +38,7 @@ class Prior(NamedTuple):
     pull : how far a class's distance from the centre stands for its scatter while it has shown none, in samples.
     spread : expected squared distance of a transformed embedding from its class mean.
     spread_weight : weight of `spread` against the measured one, in degrees of freedom.
-    temperature : factor on scores before the softmax.
+    temperature : factor on scores before the softmax, as long as the covariance is round.
     temperature_weight : weight of `temperature` against the measured one, in samples.
     """
 

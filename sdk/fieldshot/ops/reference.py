@@ -73,7 +73,7 @@ class ReferenceOps:
             support.counts, means.mean(axis=0), solved.offsets, solved.directions, solved.scale, prior
         )
         scores, own = held_out_scores(support, prior)
-        factor = temperature(scores, own, prior.temperature, prior.temperature_weight)
+        factor = temperature(scores, own, prior.temperature * _flattening(solved), prior.temperature_weight)
         known, unknown = held_out_cosines(support)
         return Solution(weights, bias, _unit(means).astype(np.float32), factor, known, unknown)
 
@@ -128,7 +128,8 @@ class ReferenceOps:
 class _Solved(NamedTuple):
     """What H^-1 makes of offsets A and residuals R.
 
-    directions A H^-1 (K, D), projected R H^-1 A^T (M, K), leverage diag(R H^-1 R^T) (M,), Sigma^-1 = scale H^-1.
+    directions A H^-1 (K, D), projected R H^-1 A^T (M, K), leverage diag(R H^-1 R^T) (M,), Sigma^-1 = scale H^-1,
+    H = S + ridge I.
     """
 
     offsets: Float64
@@ -136,6 +137,7 @@ class _Solved(NamedTuple):
     projected: Float64
     leverage: Float64
     scale: float
+    ridge: float
 
 
 def _solve(support: Support, prior: Prior) -> _Solved:
@@ -146,11 +148,23 @@ def _solve(support: Support, prior: Prior) -> _Solved:
         directions = (offsets - projected.T @ residuals) / ridge  # A H^-1, by Woodbury
         leverage = 1.0 - ridge * np.diag(inverse)  # diag(R H^-1 R^T)
     else:
-        solved = np.linalg.solve(_regular(support, support.moment, ridge, prior), np.concatenate([offsets, residuals]).T).T
+        solved = np.linalg.solve(
+            _regular(support, support.moment, ridge, prior), np.concatenate([offsets, residuals]).T
+        ).T
         directions = solved[: len(offsets)]
         projected = residuals @ directions.T
         leverage = np.einsum("nd,nd->n", residuals, solved[len(offsets) :])
-    return _Solved(offsets, directions, projected, leverage, scale)
+    return _Solved(offsets, directions, projected, leverage, scale, ridge)
+
+
+def _flattening(solved: _Solved) -> float:
+    """How much shorter the class offsets are under H^-1 than under the round covariance alone, 1 at least.
+
+    Scores shrink by as much, so it scales the temperature that is expected before any sample was held out.
+    """
+    squares = float(np.einsum("kd,kd->", solved.offsets, solved.offsets))
+    shrunk = solved.ridge * float(np.einsum("kd,kd->", solved.offsets, solved.directions))
+    return squares / shrunk if shrunk > 0 else 1.0
 
 
 def _transform(Z: Any) -> Float32:

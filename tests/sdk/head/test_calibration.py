@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from fieldshot.head.calibration import open_set
+from fieldshot.head.calibration import open_set, whole_support_factor
 from fieldshot.ops import Support
 from fieldshot.ops.reference import held_out_cosines, softmax, temperature
 
@@ -94,3 +94,9 @@ def test_too_few_samples_promise_nothing(count, rate):
     result = open_set(*cosines(U, index), 5, rate)
     assert math.isnan(result.threshold)
     assert result.samples == (len(U) if count > 1 else 0)
+
+
+def test_the_head_of_all_samples_is_surer_than_those_that_were_judged():
+    assert whole_support_factor(np.array([2.0, 2.0])) == 1.5
+    assert whole_support_factor(np.array([1.0, 4.0])) == 1.25  # the first held nothing out
+    assert whole_support_factor(np.array([1.0, 1.0])) == 1.0

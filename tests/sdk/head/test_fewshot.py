@@ -71,6 +71,39 @@ def test_forget_equals_never_seen(counts, dim, seed, data):
     assert_same(head, FewShotHead().fit(Z[y != gone], y[y != gone]))
 
 
+@settings(deadline=None, max_examples=40)
+@given(counts, st.sampled_from([3, 24]), st.integers(0, 2**31), st.data())
+def test_merge_equals_learning_from_the_samples_of_both(counts, dim, seed, data):
+    Z, y = samples(seed, counts, dim)
+    first = np.array(data.draw(st.lists(st.booleans(), min_size=len(y), max_size=len(y))))
+    one, other = (FewShotHead().fit(Z[part], y[part]) if part.any() else FewShotHead() for part in (first, ~first))
+    if not hasattr(other, "classes_"):
+        with pytest.raises(NotFittedError):
+            one.merge(other)
+        return
+    before = other.predict_proba(Z)
+    assert_same(one.merge(other), FewShotHead().fit(Z, y))
+    np.testing.assert_array_equal(other.predict_proba(Z), before)
+
+
+def test_merge_of_large_classes_and_of_other_embeddings():
+    Z, y = samples(0, [150, 3, 150], 3)
+    # One holds samples of the first class, the other its second moment.
+    parts = [slice(0, 6), slice(6, 303)]
+    small, large = (FewShotHead().fit(Z[part], y[part]) for part in parts)
+    whole = FewShotHead().fit(Z, y)
+    assert_same(FewShotHead().merge(small).merge(large), whole, 2e-3)
+    # Other samples stay at hand for the temperature, which is a factor on all logits.
+    logits = [head.decision_function(Z) for head in (FewShotHead().merge(large).merge(small), whole)]
+    np.testing.assert_allclose(*(of / np.linalg.norm(of) for of in logits), atol=1e-5)
+    both = [Z[parts[1]]] * 2, [y[parts[1]]] * 2
+    twice = [FewShotHead().merge(large).merge(large), FewShotHead().fit(*map(np.concatenate, both))]
+    logits = [head.decision_function(Z) for head in twice]
+    np.testing.assert_allclose(*(of / np.linalg.norm(of) for of in logits), atol=1e-5)
+    with pytest.raises(EmbeddingError, match="same number of features"):
+        small.merge(FewShotHead().fit(*samples(0, [2, 2], 4)))
+
+
 def test_equalities_hold_past_the_samples_kept_for_holding_out():
     Z, y = samples(0, [300, 70, 2], dim=8)
     Z = Z[np.random.default_rng(0).permutation(len(y))]
