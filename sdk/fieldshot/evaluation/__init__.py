@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fieldshot.evaluation.cells import Axis, plan
 from fieldshot.evaluation.episodes import Cell, Episode, Pool, draw
 from fieldshot.evaluation.grid import evaluate
 from fieldshot.evaluation.measures import hardness, mean_interval, worst_decile
@@ -10,6 +11,7 @@ from fieldshot.evaluation.rows import Journal, Row
 
 __all__ = [
     "GROUPS",
+    "Axis",
     "Cell",
     "Episode",
     "Journal",
@@ -20,6 +22,7 @@ __all__ = [
     "evaluate",
     "hardness",
     "mean_interval",
+    "plan",
     "select",
     "worst_decile",
 ]

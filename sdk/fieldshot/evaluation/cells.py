@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from fieldshot.errors import OptionError
 from fieldshot.evaluation.episodes import Cell, Pool
 
-__all__ = ["Axis", "drawn_cell", "plan"]
+__all__ = ["Axis", "plan"]
 
 # Numbers of ways or of shots: one, "all", several of these, or "grid".
 Axis = int | str | Sequence[int | str]
@@ -19,28 +19,27 @@ _LEAST_QUERIES = 5  # a class, in a grid: with fewer an accuracy says little
 _LEAST_EPISODES, _MOST_SUPPORT = 10, 20_000  # of a cell of a grid: episodes, and support samples of all of them
 
 
-def drawn_cell(pool: Pool, queries: int, balance: float | None, episodes: int) -> Cell:
-    """The cell of heterogeneous episodes, which have at most 10 queries a class.
-
-    Raises
-    ------
-    OptionError
-        If there are too few classes, or a class has too few samples for both support and queries.
-    """
-    _check_counts(queries, episodes)
-    _check_ways(pool, 2)
-    _check_sizes(pool, 1, 1)
-    return Cell("drawn", "drawn", min(10, queries), _balance(balance), episodes)
-
-
 def plan(
-    pool: Pool, ways: Axis, shots: Axis, queries: int, balance: float | None, episodes: int
+    pool: Pool,
+    ways: Axis,
+    shots: Axis,
+    queries: int,
+    episodes: int,
+    balance: float | None,
+    *,
+    heterogeneous: bool = False,
 ) -> tuple[list[Cell], list[str]]:
     """Cells of all ways and shots, and what a grid is left without.
 
     What is asked for by its number must be there. Where ways or shots are ``"grid"`` its impossible numbers are left
     out, a cell has as many queries as the smallest class has beside its support (left out below 5), and the more
     support samples an episode has the fewer episodes there are (10 at least), so that a grid takes minutes.
+
+    Parameters
+    ----------
+    pool : Pool
+    ways, shots, queries, episodes, balance, heterogeneous
+        As for `fieldshot.evaluation.evaluate`.
 
     Returns
     -------
@@ -53,9 +52,14 @@ def plan(
     OptionError
         If what was asked for cannot be drawn; it says how much there is.
     """
-    _check_counts(queries, episodes)
-    proportions = _balance(balance)
-    grid = "grid" in (ways, shots)
+    _check_least("queries", queries, 1)
+    _check_least("episodes", episodes, 1)
+    proportions = _proportions(balance)
+    if heterogeneous:
+        _check_ways(pool, 2)
+        _check_sizes(pool, 1, 1)
+        return [Cell("drawn", "drawn", min(10, queries), proportions, episodes)], []
+    grid = _is_grid(ways) or _is_grid(shots)
     numbers, too_many = _ways(pool, ways)
     sizes, too_large = _sizes(pool, shots, queries, grid)
     left_out = too_many + too_large
@@ -76,7 +80,7 @@ def plan(
 def _ways(pool: Pool, ways: Axis) -> tuple[list[int], list[str]]:
     asked = _axis("ways", ways, _WAYS, least=2)
     numbers = list(dict.fromkeys(pool.classes if isinstance(way, str) else way for way in asked))
-    if ways != "grid":
+    if not _is_grid(ways):
         _check_ways(pool, max(numbers))
         return numbers, []
     _check_ways(pool, 2)
@@ -89,7 +93,7 @@ def _sizes(pool: Pool, shots: Axis, queries: int, grid: bool) -> tuple[list[tupl
     """Shots with their queries a class."""
     numbers = _axis("shots", shots, _SHOTS, least=1)
     least = min(queries, _LEAST_QUERIES) if grid else queries
-    if shots != "grid":
+    if not _is_grid(shots):
         _check_sizes(pool, max(_least_of(shot) for shot in numbers), least)
     sizes: list[tuple[int | str, int]] = []
     missing: list[int | str] = []
@@ -109,11 +113,9 @@ def _sizes(pool: Pool, shots: Axis, queries: int, grid: bool) -> tuple[list[tupl
 
 
 def _axis(name: str, asked: Axis, grid: Sequence[int | str], least: int) -> list[int | str]:
-    numbers: list[int | str]
-    if isinstance(asked, str):
-        numbers = list(grid) if asked == "grid" else [asked]
-    else:
-        numbers = list(asked) if isinstance(asked, Iterable) else [asked]
+    if _is_grid(asked):
+        return list(grid)
+    numbers = list(asked) if isinstance(asked, Iterable) and not isinstance(asked, str) else [asked]
     for number in numbers or [0]:
         if isinstance(number, str) and number != "all":
             raise OptionError(
@@ -124,6 +126,10 @@ def _axis(name: str, asked: Axis, grid: Sequence[int | str], least: int) -> list
     return list(dict.fromkeys(number if isinstance(number, str) else int(number) for number in numbers))
 
 
+def _is_grid(asked: Axis) -> bool:
+    return isinstance(asked, str) and asked == "grid"
+
+
 def _least_of(shots: int | str) -> int:
     return 1 if isinstance(shots, str) else shots
 
@@ -132,7 +138,7 @@ def _listed(numbers: Sequence[int | str]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _balance(alpha: float | None) -> float | str:
+def _proportions(alpha: float | None) -> float | str:
     if alpha is None:
         return "balanced"
     if not (0 < alpha < math.inf):
@@ -143,11 +149,6 @@ def _balance(alpha: float | None) -> float | str:
 def _check_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise OptionError(f"{name} must be at least {least} (got {value})", hint=f"pass a larger {name}")
-
-
-def _check_counts(queries: int, episodes: int) -> None:
-    _check_least("queries", queries, 1)
-    _check_least("episodes", episodes, 1)
 
 
 def _check_ways(pool: Pool, ways: int) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fieldshot import images
 from fieldshot.errors import FieldshotError, MissingFileError, OptionError
 from fieldshot.evaluation import cache
+from fieldshot.evaluation.episodes import Pool
 from fieldshot.head.contract import checked_embeddings, checked_labels
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from fieldshot.ops.interface import Float32
 
 __all__ = ["DataSet", "Pictures", "embed", "find_pictures", "read_embeddings"]
+
+_NAMES = ("embeddings", "labels", "test_embeddings", "test_labels")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class DataSet:
         asked = "" if self.test is None else f" to learn from, {len(self.test[1])} to recognise,"
         return f"{len(self.labels)} pictures{asked} in {len(np.unique(self.labels))} classes"
 
+    def pool(self) -> Pool:
+        """What episodes are drawn from."""
+        return Pool.of(self.labels, None if self.test is None else self.test[1])
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -61,6 +68,15 @@ class Pictures:
     folder: Path
     train: Mapping[str, list[Path]]
     test: Mapping[str, list[Path]] | None = None
+
+    def labels(self) -> list[NDArray[np.str_]]:
+        """Label of every picture, in the order of the classes: of `train`, and of `test` if there is one."""
+        sides = [self.train] if self.test is None else [self.train, self.test]
+        return [np.repeat(list(side), [len(of) for of in side.values()]) for side in sides]
+
+    def pool(self) -> Pool:
+        """What episodes are drawn from."""
+        return Pool.of(*self.labels())
 
 
 def find_pictures(folder: str | os.PathLike[str]) -> Pictures:
@@ -126,17 +142,17 @@ def embed(
     PictureError
         For the first picture that cannot be read.
     """
-    sides = [pictures.train] if pictures.test is None else [pictures.train, pictures.test]
-    paths = [path for side in sides for of in side.values() for path in of]
+    paths = [path for side in (pictures.train, pictures.test or {}) for of in side.values() for path in of]
     Z = cache.embed(backbone, paths, pictures.folder, cache=cached, progress=progress)
-    named = [np.repeat(list(side), [len(of) for of in side.values()]) for side in sides]
-    count = len(named[0])
-    return DataSet(Z[:count], named[0], (Z[count:], named[1]) if len(named) > 1 else None)
+    labels, *tested = pictures.labels()
+    return DataSet(Z[: len(labels)], labels, (Z[len(labels) :], tested[0]) if tested else None)
 
 
 def read_embeddings(path: str | os.PathLike[str]) -> DataSet:
-    """Read embeddings from an ``.npz`` file: arrays ``embeddings`` (N, D) and ``labels`` (N,) and, for an official
-    test set, ``test_embeddings`` (M, D) and ``test_labels`` (M,).
+    """Read embeddings that are ready from an ``.npz`` file.
+
+    It holds the arrays ``embeddings`` (N, D) and ``labels`` (N,) and, for an official test set, ``test_embeddings``
+    (M, D) and ``test_labels`` (M,).
 
     Raises
     ------
@@ -159,11 +175,11 @@ def read_embeddings(path: str | os.PathLike[str]) -> DataSet:
             f"{os.fspath(path)} must be a whole .npz file of numbers and text (got: {error})",
             hint="write it with numpy.savez(file, embeddings=..., labels=...), labels as text or whole numbers",
         ) from error
-    tested = bool({"test_embeddings", "test_labels"} & set(arrays))
-    missing = [name for name in _NAMES[: 4 if tested else 2] if name not in arrays]
-    if missing:
+    tested = "test_embeddings" in arrays or "test_labels" in arrays
+    wanted = _NAMES if tested else _NAMES[:2]
+    if not set(wanted) <= set(arrays):
         raise OptionError(
-            f"{os.fspath(path)} must hold the arrays {' and '.join(_NAMES[: 4 if tested else 2])} (got {', '.join(arrays) or 'none'})",
+            f"{os.fspath(path)} must hold the arrays {', '.join(wanted)} (got {', '.join(arrays) or 'none'})",
             hint="write it with numpy.savez(file, embeddings=..., labels=...)",
         )
     try:
@@ -172,9 +188,6 @@ def read_embeddings(path: str | os.PathLike[str]) -> DataSet:
     except FieldshotError as error:
         raise type(error)(f"{os.fspath(path)}: {error.message}", hint=error.hint) from error
     return DataSet(*train, test)
-
-
-_NAMES = ("embeddings", "labels", "test_embeddings", "test_labels")
 
 
 def _checked(Z: NDArray[Any], y: NDArray[Any], dim: int | None) -> tuple[Float32, NDArray[Any]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fieldshot.errors import OptionError
 
 __all__ = ["Cell", "Episode", "Pool", "draw"]
 
@@ -80,6 +82,28 @@ class Pool:
         self.asked = asked
         self._sizes = np.array([len(rows) for rows in members])
         self._asked_sizes = self._sizes if asked is None else np.array([len(rows) for rows in asked])
+
+    @classmethod
+    def of(cls, labels: NDArray[Any], test_labels: NDArray[Any] | None = None) -> Pool:
+        """The pool of labels (N,) and, where queries come from a test set, of its labels (M,).
+
+        Raises
+        ------
+        OptionError
+            If the test set has other classes.
+        """
+        classes, index = np.unique(labels, return_inverse=True)
+        words = [str(label) for label in classes.tolist()]
+        members = [np.flatnonzero(index == k) for k in range(len(classes))]
+        if test_labels is None:
+            return cls(words, members)
+        tested = np.unique(test_labels)
+        if not np.array_equal(tested, classes):
+            raise OptionError(
+                f"the test set must have the same classes (got {len(tested)} beside {len(classes)})",
+                hint="leave out classes that are in one of the two only",
+            )
+        return cls(words, members, [np.flatnonzero(test_labels == label) for label in classes])
 
     @property
     def classes(self) -> int:

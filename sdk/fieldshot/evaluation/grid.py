@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fieldshot import __version__
 from fieldshot.errors import OptionError
-from fieldshot.evaluation.cells import Axis, drawn_cell, plan
+from fieldshot.evaluation.cells import Axis, plan
 from fieldshot.evaluation.episodes import Cell, Pool
 from fieldshot.evaluation.measures import calibration_error, mean_interval, worst_decile
 from fieldshot.evaluation.methods import Factory, select
@@ -34,7 +34,7 @@ _LOG = logging.getLogger("fieldshot")
 # What one task is at most: a process beside gives its outcomes back often enough to be watched and interrupted.
 _TASK_EPISODES, _TASK_WORK = 10, 20_000
 # To start a process takes about as long as this much work, in embeddings of episodes.
-_JOB_WORK = 100_000
+_JOB_WORK = 40_000
 
 
 def evaluate(
@@ -111,12 +111,9 @@ def evaluate(
     own = dict(methods) if isinstance(methods, Mapping) else {}
     names = list(own) or select([methods] if isinstance(methods, str) else methods)
     problem = _problem(embeddings, labels, test, own, seed)
-    if heterogeneous:
-        cells = [drawn_cell(problem.pool, queries, balance, episodes)]
-    else:
-        cells, left_out = plan(problem.pool, ways, shots, queries, balance, episodes)
-        for reason in left_out:
-            _LOG.warning("%s: the grid leaves out %s", name, reason)
+    cells, left_out = plan(problem.pool, ways, shots, queries, episodes, balance, heterogeneous=heterogeneous)
+    for reason in left_out:
+        _LOG.warning("%s: the grid leaves out %s", name, reason)
     journal = None if done is None else Journal(done)
     rows: dict[tuple[Cell, str], Row] = {}
     keys = {}
@@ -157,19 +154,10 @@ def _problem(
     seed: int,
 ) -> Problem:
     Z, y = _checked(embeddings, labels, None)
-    classes, index = np.unique(y, return_inverse=True)
-    words = [str(label) for label in classes.tolist()]
-    members = [np.flatnonzero(index == k) for k in range(len(classes))]
     if test is None:
-        return Problem(Pool(words, members), Z, Z, methods, seed)
+        return Problem(Pool.of(y), Z, Z, methods, seed)
     asked, named = _checked(*test, Z.shape[1])
-    if not np.array_equal(np.unique(named), classes):
-        raise OptionError(
-            f"the test set must have the same classes (got {len(np.unique(named))} beside {len(classes)})",
-            hint="leave out classes that are in one of the two only",
-        )
-    pool = Pool(words, members, [np.flatnonzero(named == label) for label in classes])
-    return Problem(pool, Z, asked, methods, seed)
+    return Problem(Pool.of(y, named), Z, asked, methods, seed)
 
 
 def _checked(embeddings: ArrayLike, labels: ArrayLike, dim: int | None) -> tuple[Float32, NDArray[Any]]:
