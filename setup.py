@@ -78,8 +78,9 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "sdk/fieldshot/__init__.p
 
 BENCH = ["pytest>=8", "pytest-benchmark>=5"]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3"]  # for the photographs and digits that they bring along
+EVAL = ["matplotlib>=3.7", "scikit-learn>=1.3"]  # the figures and the baselines of `fieldshot eval`
 EXPORT = ["onnx>=1.16", "onnxscript>=0.3", "torch>=2.6"]
-TEST = [*BENCH, *DEMO, *EXPORT, "build>=1.2", "hypothesis>=6.100", "pytest-timeout>=2.3", "setuptools>=77"]
+TEST = [*BENCH, *DEMO, *EVAL, *EXPORT, "build>=1.2", "hypothesis>=6.100", "pytest-timeout>=2.3", "setuptools>=77"]
 
 setup(
     distclass=Binary,
@@ -105,6 +106,7 @@ setup(
         "fieldshot.cli",
         "fieldshot.demo",
         "fieldshot.device",
+        "fieldshot.evaluation",
         "fieldshot.gallery",
         "fieldshot.head",
         "fieldshot.images",
@@ -127,6 +129,7 @@ setup(
         "cuda": ["pycuda>=2024.1"],
         "demo": DEMO,
         "dev": [*TEST, "mypy>=1.11", "ruff>=0.9"],
+        "eval": EVAL,
         "export": EXPORT,
         "serve": [],  # the enrolment page needs nothing beyond Python itself
         "tensorrt": ["tensorrt>=10.3,<12"],  # 10.3 is JetPack 6; 11 dropped what fieldshot does not use

@@ -9,7 +9,8 @@ LIMIT_MS = 150
 HEAVY = ["PIL", "numpy", "onnx", "onnxruntime", "pycuda", "sklearn", "tensorrt", "torch", "tqdm"]
 
 # What a device does not have. A finder in front of all others refuses it, wherever it may be installed.
-ABSENT = ["onnx", "onnxscript", "pycuda", "scipy", "skimage", "sklearn", "tensorrt", "timm", "torch"]
+ABSENT = ["matplotlib", "onnx", "onnxscript", "pycuda", "scipy", "skimage", "sklearn", "tensorrt", "threadpoolctl", "timm"]
+ABSENT += ["torch"]
 
 IMPORT_ALL = f"""
 import importlib, pkgutil, sys

@@ -46,7 +46,10 @@ USERS = {
     "safetensors": {"fieldshot.backbone", "fieldshot.head", "fieldshot.gallery", "fieldshot_export"},
     "tqdm": {"fieldshot.cli", "fieldshot_export"},
     "skimage": {"fieldshot.demo"},
-    "sklearn": {"fieldshot.demo", "fieldshot.head.contract"},  # the latter only where scikit-learn asks
+    # fieldshot.head.contract only where scikit-learn asks
+    "sklearn": {"fieldshot.demo", "fieldshot.evaluation.inductive", "fieldshot.head.contract"},
+    "threadpoolctl": {"fieldshot.evaluation.work"},
+    "matplotlib": {"fieldshot.evaluation.report"},
     "pycuda": {"fieldshot.device", "fieldshot.ops.cuda", "fieldshot.backbone.tensorrt"},
     "tensorrt": {"fieldshot.backbone.tensorrt"},
     "onnx": {"fieldshot_export"},

@@ -70,7 +70,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_json(document: Any, file: str = "-") -> None:
+def print_json(document: Any, file: str | os.PathLike[str] = "-") -> None:
     """Print one JSON document to a file, or to stdout for ``-``."""
     text = json.dumps(_plain(document), indent=2, allow_nan=False)
     if file == "-":
@@ -109,8 +109,15 @@ def _inline(value: Any) -> str:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+def progress(what: str, *, smoothing: float = 0.3) -> Iterator[Callable[[int, int | None], None]]:
     """Show a bar on stderr, if that is a terminal, once the step lasts more than a second.
+
+    Parameters
+    ----------
+    what : str
+        Name of the step.
+    smoothing : float
+        The remaining time goes by the average speed so far (0) up to the latest (1).
 
     Yields
     ------
@@ -119,7 +126,7 @@ def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
     """
     from tqdm import tqdm
 
-    with tqdm(desc=what, delay=1, leave=False, disable=None) as bar:
+    with tqdm(desc=what, delay=1, leave=False, disable=None, smoothing=smoothing) as bar:
 
         def show(done: int, total: int | None) -> None:
             bar.total = total

@@ -1,4 +1,4 @@
-"""The commands that show and measure: demo, eval, bench, info."""
+"""The commands that show and measure: demo, eval (in `evaluate`), bench, info."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fieldshot
+from fieldshot.cli import evaluate
 from fieldshot.cli.console import add_command, print_facts, print_json, print_table, progress, shown
 
 if TYPE_CHECKING:
@@ -30,29 +31,7 @@ def register(commands: Commands) -> None:
     demo.add_argument("--out", type=Path, default="demo", metavar="DIR", help="for the sheet (default: %(default)s)")
     demo.add_argument("--json", action="store_true", help="print one JSON document")
 
-    evaluate = add_command(
-        commands,
-        "eval",
-        _eval,
-        help="measure few-shot accuracy on a folder of classes",
-        examples="  fieldshot eval pictures/\n"
-        "  fieldshot eval pictures/ --backbone mobilenet.fieldshot --ways 5 --shots 1,5,20 --json result.json\n",
-    )
-    evaluate.add_argument("folder", type=Path, metavar="DIR", help="one folder a class")
-    _add_backbone(evaluate)
-    for name, default, what in [
-        ("ways", 5, "classes an episode"),
-        ("queries", 15, "pictures a class to recognise"),
-        ("episodes", 200, "how often to draw classes and pictures"),
-        ("seed", 0, "of the drawing"),
-    ]:
-        evaluate.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default})")
-    evaluate.add_argument(
-        "--shots", type=_numbers, default=[1, 5], metavar="N,N", help="pictures a class to learn from (default: 1,5)"
-    )
-    evaluate.add_argument(
-        "--json", nargs="?", const="-", metavar="FILE", help="write one JSON document to FILE, or to stdout"
-    )
+    evaluate.register(commands)
 
     bench = add_command(
         commands,
@@ -77,13 +56,6 @@ def register(commands: Commands) -> None:
     info.add_argument("--json", action="store_true", help="print one JSON document")
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
-_numbers.__name__ = "comma-separated numbers"  # argparse puts it into its message
-
-
 def _add_backbone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", type=Path, metavar="BUNDLE", help="bundle to use (default: the embedded one)")
 
@@ -104,45 +76,6 @@ def _demo(arguments: argparse.Namespace) -> None:
     else:
         print(result.table())
         print(f"contact sheet: {shown(result.sheet)}")
-
-
-def _eval(arguments: argparse.Namespace) -> None:
-    import numpy as np
-
-    from fieldshot import evaluation, images
-
-    classes = images.find_classes(arguments.folder)
-    backbone = _backbone(arguments.backbone)
-    labels = np.repeat(list(classes), [len(paths) for paths in classes.values()])
-    with progress("embed") as show:
-        embeddings = backbone.embed([path for paths in classes.values() for path in paths], progress=show)
-    with progress("episodes") as show:
-        rows = evaluation.evaluate(
-            embeddings,
-            labels,
-            ways=arguments.ways,
-            shots=arguments.shots,
-            queries=arguments.queries,
-            episodes=arguments.episodes,
-            seed=arguments.seed,
-            progress=show,
-        )
-    if arguments.json is not None:
-        document = {"folder": arguments.folder, "backbone": backbone.info(), "seed": arguments.seed, "rows": rows}
-        print_json(document, arguments.json)
-    if arguments.json != "-":
-        print(f"{shown(arguments.folder)}: {len(labels)} pictures in {len(classes)} classes, backbone {backbone.name}")
-        print_table(
-            ["ways", "shots", "queries", "episodes", "accuracy %", "+- 95 %", "fit ms"],
-            [
-                [
-                    *(str(count) for count in (row.ways, row.shots, row.queries, row.episodes)),
-                    *(f"{100 * share:.1f}" for share in (row.accuracy, row.interval)),
-                    f"{row.fit_ms:.2f}",
-                ]
-                for row in rows
-            ],
-        )
 
 
 def _bench(arguments: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ COLOURS = {"leaf": (30, 170, 60), "rust": (190, 70, 20), "sky": (60, 120, 240)}
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return Shell(capsys)
 
 

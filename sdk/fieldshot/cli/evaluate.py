@@ -1,0 +1,261 @@
+"""The command eval: few-shot accuracy of several methods, on folders of classes or on embeddings that are ready."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fieldshot.cli.console import add_command, print_json, print_table, progress, shown
+from fieldshot.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from fieldshot.backbone import Backbone
+    from fieldshot.cli.console import Commands
+    from fieldshot.evaluation import Row
+    from fieldshot.evaluation.data import DataSet
+
+__all__ = ["register"]
+
+
+class _Measured(NamedTuple):
+    """Data under the name that its rows have, and how it is told of."""
+
+    name: str
+    about: str
+    data: DataSet
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "eval",
+        _eval,
+        help="measure few-shot accuracy on a folder of classes",
+        examples="  fieldshot eval pictures/\n"
+        "  fieldshot eval pictures/ --backbone mobilenet.fieldshot --ways 5 --shots 1,5,20 --json result.json\n"
+        "  fieldshot eval signs/ waste/ --ways grid --shots grid --methods inductive --out measured/\n",
+    )
+    parser.add_argument(
+        "files",  # by this name they may stand among options
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="one folder a class, or folders train and test of these, or an .npz file of embeddings and labels",
+    )
+    parser.add_argument(
+        "--backbone",
+        type=Path,
+        action="append",
+        metavar="BUNDLE",
+        help="bundle to use; repeat it to compare several (default: the embedded one)",
+    )
+    for name, numbers, what in [
+        ("ways", "5", "classes an episode"),
+        ("shots", "1,5", "pictures a class to learn from"),
+    ]:
+        words = f"{what}: comma-separated numbers or all, or grid (default: {numbers})"
+        parser.add_argument(f"--{name}", type=_axis, default=numbers, metavar="N,N", help=words)
+    for name, default, what in [
+        ("queries", 15, "pictures a class to recognise"),
+        ("episodes", 200, "how often to draw classes and pictures"),
+        ("seed", 0, "of the drawing"),
+    ]:
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default})")
+    parser.add_argument(
+        "--methods",
+        action="append",
+        metavar="NAME",
+        help="fieldshot, inductive (with the baselines that see the support only), transductive (with those that also"
+        " look at the queries), all, or the name of one; repeat it for more (default: fieldshot)",
+    )
+    parser.add_argument(
+        "--balance",
+        type=float,
+        metavar="ALPHA",
+        help="spread the queries over the classes unevenly, in proportions drawn from Dirichlet(ALPHA)",
+    )
+    parser.add_argument(
+        "--heterogeneous", action="store_true", help="draw ways and the shots of each class too, as Meta-Dataset does"
+    )
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="write one JSON document to FILE, or to stdout"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="keep finished rows (rows.jsonl) and go on from them, then write result.json, report.html and figures",
+    )
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="for embeddings (default: fieldshot in the user's cache folder)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=_cores(), metavar="N", help="processes at most (default: as many as cores)"
+    )
+
+
+def _axis(text: str) -> str | list[int | str]:
+    return text if text == "grid" else [part if part == "all" else int(part) for part in text.split(",")]
+
+
+_axis.__name__ = "comma-separated numbers or all, or grid"  # argparse puts it into its message
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _eval(arguments: argparse.Namespace) -> None:
+    from fieldshot.evaluation import evaluate, select
+
+    methods = select(arguments.methods or ["fieldshot"])
+    _check_places(arguments)
+    backbones: list[Backbone] = []
+    rows: list[Row] = []
+    measured = list(_measured(arguments, backbones))
+    for number, (name, _, data) in enumerate(measured, 1):
+        with progress(
+            f"{number}/{len(measured)} {shown(name)}" if len(measured) > 1 else "episodes", smoothing=0
+        ) as show:
+            rows += evaluate(
+                data.embeddings,
+                data.labels,
+                test=data.test,
+                ways=arguments.ways,
+                shots=arguments.shots,
+                queries=arguments.queries,
+                episodes=arguments.episodes,
+                seed=arguments.seed,
+                methods=methods,
+                balance=arguments.balance,
+                heterogeneous=arguments.heterogeneous,
+                name=name,
+                progress=show,
+                done=None if arguments.out is None else arguments.out / "rows.jsonl",
+                jobs=arguments.jobs,
+            )
+    document = _document(arguments, backbones, rows)
+    if arguments.out is not None:
+        from fieldshot.evaluation import report
+
+        print_json(document, arguments.out / "result.json")
+        report.figures(rows, arguments.out)
+        report.page(rows, arguments.out / "report.html")
+    if arguments.json is not None:
+        print_json(document, arguments.json)
+    if arguments.json != "-":
+        for each in measured:
+            print(shown(each.about))
+        _print(rows)
+        if arguments.out is not None:
+            print(f"report: {shown(arguments.out / 'report.html')}")
+
+
+def _check_places(arguments: argparse.Namespace) -> None:
+    """What will be written must be writable before hours of work, not after."""
+    if arguments.json not in (None, "-"):
+        _check_writable(Path(arguments.json))
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        for name in ("rows.jsonl", "result.json", "report.html"):
+            _check_writable(arguments.out / name)
+        if find_spec("matplotlib") is None:
+            raise MissingDependencyError(
+                "matplotlib must be installed for a report (got no such package)",
+                hint="pip install 'fieldshot[eval]', or leave out --out",
+            )
+
+
+def _check_writable(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        if path.is_dir():
+            path.open("a")  # the system says why not
+        return  # a pipe or a device must not be opened twice
+    there = path.exists()
+    path.open("a").close()
+    if not there:
+        path.unlink()
+
+
+def _measured(arguments: argparse.Namespace, backbones: list[Backbone]) -> Iterable[_Measured]:
+    """Every folder with every backbone, and every file of embeddings; loaded backbones are added to the list."""
+    from fieldshot.backbone import Backbone
+    from fieldshot.evaluation import cache, data, plan
+
+    files = {path for path in arguments.files if path.suffix == ".npz"}
+    # First all that is quick to find wrong.
+    ready = {path: data.read_embeddings(path) for path in arguments.files if path in files}
+    folders = {path: data.find_pictures(path) for path in arguments.files if path not in files}
+    for pool in [found.pool() for found in ready.values()] + [found.pool() for found in folders.values()]:
+        plan(
+            pool,
+            arguments.ways,
+            arguments.shots,
+            arguments.queries,
+            arguments.episodes,
+            arguments.balance,
+            heterogeneous=arguments.heterogeneous,
+        )
+    if folders:
+        for bundle in arguments.backbone or [None]:
+            backbones.append(Backbone.default() if bundle is None else Backbone.load(bundle))
+    cached = arguments.cache or cache.default_folder()
+    names = _names(arguments.files)
+    suffixes = _backbone_names(backbones)
+    for path in dict.fromkeys(arguments.files):
+        if path in files:
+            yield _Measured(names[path], f"{path}: {ready[path]}", ready[path])
+            continue
+        for backbone, suffix in zip(backbones, suffixes, strict=True):
+            with progress("embed") as show:
+                embedded = data.embed(folders[path], backbone, cached=cached, progress=show)
+            yield _Measured(f"{names[path]} / {suffix}", f"{path}: {embedded}, backbone {suffix}", embedded)
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """The last part of each path, or all of it where several end alike."""
+    last = {path: path.stem if path.suffix == ".npz" else path.resolve().name for path in paths}
+    counts = Counter(last.values())
+    return {path: name if counts[name] == 1 else os.fspath(path) for path, name in last.items()}
+
+
+def _backbone_names(backbones: Sequence[Backbone]) -> list[str]:
+    """Each name, with the start of the contract where several are called alike."""
+    counts = Counter(backbone.name for backbone in backbones)
+    return [b.name if counts[b.name] == 1 else f"{b.name} {b.contract[:8]}" for b in backbones]
+
+
+def _document(arguments: argparse.Namespace, backbones: Sequence[Backbone], rows: Sequence[Row]) -> dict[str, Any]:
+    """One folder and one backbone keep the names of a single one."""
+    facts = [backbone.info() for backbone in backbones]
+    folders = arguments.files
+    return {
+        **({"folder": folders[0]} if len(folders) == 1 else {"folders": folders}),
+        **({"backbone": facts[0] if facts else None} if len(facts) < 2 else {"backbones": facts}),
+        "seed": arguments.seed,
+        "rows": rows,
+    }
+
+
+def _print(rows: Sequence[Row]) -> None:
+    """The table; data and methods are named where there are several."""
+    words = [name for name in ("data", "method") if len({getattr(row, name) for row in rows}) > 1]
+    print_table(
+        [*words, "ways", "shots", "queries", "episodes", "accuracy %", "+- 95 %", "worst 10 %", "ECE %", "fit ms"],
+        [
+            [
+                *(shown(getattr(row, name)) for name in words),
+                *(str(count) for count in (row.ways, row.shots, row.queries, row.episodes)),
+                *(f"{100 * share:.1f}" for share in (row.accuracy, row.interval, row.worst_decile, row.ece)),
+                f"{row.fit_ms:.2f}",
+            ]
+            for row in rows
+        ],
+        words=len(words),
+    )
