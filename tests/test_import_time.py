@@ -9,7 +9,18 @@ LIMIT_MS = 150
 HEAVY = ["PIL", "numpy", "onnx", "onnxruntime", "pycuda", "sklearn", "tensorrt", "torch", "tqdm"]
 
 # What a device does not have. A finder in front of all others refuses it, wherever it may be installed.
-ABSENT = ["matplotlib", "onnx", "onnxscript", "pycuda", "scipy", "skimage", "sklearn", "tensorrt", "threadpoolctl", "timm"]
+ABSENT = [
+    "matplotlib",
+    "onnx",
+    "onnxscript",
+    "pycuda",
+    "scipy",
+    "skimage",
+    "sklearn",
+    "tensorrt",
+    "threadpoolctl",
+    "timm",
+]
 ABSENT += ["torch"]
 
 IMPORT_ALL = f"""

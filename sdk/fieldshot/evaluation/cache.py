@@ -14,15 +14,18 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from fieldshot.backbone import Backbone
     from fieldshot.ops.interface import Float32
 
-__all__ = ["default_folder", "embed"]
+__all__ = ["default_folder", "embed", "read_arrays"]
 
 _LOG = logging.getLogger("fieldshot")
 
@@ -93,18 +96,38 @@ def _digest(contract: str, pictures: Sequence[Path], root: Path) -> str:
     return digest.hexdigest()
 
 
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """All arrays of an ``.npz`` file, without pickle.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is damaged, or another kind of file.
+    """
+    with open(path, "rb") as file:
+        try:
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, NpzFile):
+                raise ValueError("a single array")
+            return {name: arrays[name] for name in arrays.files}
+        # RuntimeError: an archive with a password or of an unknown compression.
+        except (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(str(error)) from error
+
+
 def _read(file: Path, shape: tuple[int, int]) -> Float32 | None:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            found = arrays["embeddings"]
+        found = read_arrays(file).get("embeddings", np.empty(0))
         if found.shape != shape or found.dtype != np.float32:
             raise ValueError(f"it holds {found.dtype} of shape {found.shape}")
     except FileNotFoundError:
         return None
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError) as error:
         _LOG.warning("cached embeddings %s are made anew: %s", file, error)
         return None
-    return np.asarray(found, np.float32)
+    return found
 
 
 def _write(file: Path, embeddings: Float32) -> None:

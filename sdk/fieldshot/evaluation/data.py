@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,13 +162,10 @@ def read_embeddings(path: str | os.PathLike[str]) -> DataSet:
         If what it holds makes no sense.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array")
-            arrays = {name: file[name] for name in file.files}
+        arrays = cache.read_arrays(path)
     except FileNotFoundError as error:
         raise MissingFileError(f"file {os.fspath(path)} must exist", hint="check the path") from error
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError) as error:
         raise OptionError(
             f"{os.fspath(path)} must be a whole .npz file of numbers and text (got: {error})",
             hint="write it with numpy.savez(file, embeddings=..., labels=...), labels as text or whole numbers",

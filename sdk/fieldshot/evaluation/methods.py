@@ -82,13 +82,16 @@ def find(name: str) -> Factory:
     OptionError
         If no method has that name; it lists them.
     """
-    known = {**OURS, **_baselines("inductive"), **_baselines("transductive")} if name not in OURS else OURS
-    if name not in known:
-        raise OptionError(
-            f"method must be one of the groups {', '.join(GROUPS)}, or a name (got {name!r})",
-            hint=f"names are: {'; '.join(known)}",
-        )
-    return known[name]
+    known: list[str] = []
+    for kind in ("ours", "inductive", "transductive"):
+        factories = OURS if kind == "ours" else _baselines(kind)
+        if name in factories:
+            return factories[name]
+        known += factories
+    raise OptionError(
+        f"method must be one of the groups {', '.join(GROUPS)}, or a name (got {name!r})",
+        hint=f"names are: {'; '.join(known)}",
+    )
 
 
 def select(words: Iterable[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from PIL import Image
@@ -16,18 +15,6 @@ def test_info(shell: Shell, gallery: str, tiny_bundle: Path) -> None:
     out = shell("info", gallery)
     assert "tiny-0" in out
     assert "leaf" in out
-
-
-def test_eval(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
-    words = ["eval", pictures, "--backbone", tiny_bundle, "--ways", 3, "--shots", "1,2"]
-    words += ["--queries", 4, "--episodes", 5, "--seed", 7]
-    out = shell(*words, "--json", "result.json")
-    assert "24 pictures in 3 classes" in out
-    written = json.loads(Path("result.json").read_text())
-    assert [row["shots"] for row in written["rows"]] == [1, 2]
-    assert written["rows"][1]["accuracy"] > 0.5
-    printed = shell.json(*words)
-    assert [row["accuracy"] for row in printed["rows"]] == [row["accuracy"] for row in written["rows"]]
 
 
 def test_bench(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:

@@ -111,5 +111,5 @@ def test_what_cannot_be_drawn_is_refused(options, message):
 
 
 def test_other_classes_in_the_test_set_are_refused():
-    with pytest.raises(OptionError, match="same classes .got 3 beside 2."):
+    with pytest.raises(OptionError, match=r"same classes .got 3 beside 2."):
         pool(5, 5, tested=(5, 5, 5))

@@ -74,7 +74,11 @@ def test_an_episode_depends_on_seed_cell_and_number_only():
     again = draw(pool(), dataclasses.replace(cell, episodes=99), 0, 3)
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)
-    others = [draw(pool(), cell, 1, 3), draw(pool(), cell, 0, 4), draw(pool(), dataclasses.replace(cell, shots=3), 0, 3)]
+    others = [
+        draw(pool(), cell, 1, 3),
+        draw(pool(), cell, 0, 4),
+        draw(pool(), dataclasses.replace(cell, shots=3), 0, 3),
+    ]
     for other in others:
         assert not np.array_equal(first.query, other.query)
 

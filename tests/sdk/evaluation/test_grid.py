@@ -54,7 +54,9 @@ def test_the_accuracy_is_that_of_the_head_on_the_episodes_that_are_drawn():
 
 def test_seeded_and_independent_of_the_other_cells_and_methods():
     Z, y = clusters(spread=2.0)
-    both = evaluate(Z, y, ways=[4, 2], shots=[1, 3], queries=4, episodes=20, methods=["fieldshot, adapted", "fieldshot"])
+    both = evaluate(
+        Z, y, ways=[4, 2], shots=[1, 3], queries=4, episodes=20, methods=["fieldshot, adapted", "fieldshot"]
+    )
     (alone,) = evaluate(Z, y, ways=4, shots=[3], queries=4, episodes=20)
     (other,) = evaluate(Z, y, ways=4, shots=[3], queries=4, episodes=20, seed=1)
     assert [(r.ways, r.shots, r.method) for r in both][2:4] == [(4, 3, "fieldshot, adapted"), (4, 3, "fieldshot")]

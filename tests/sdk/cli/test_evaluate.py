@@ -1,0 +1,179 @@
+"""The command eval: what it prints, writes, refuses, and takes up again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundles import write_tiny_bundle
+from clusters import clusters
+from fieldshot.backbone import Backbone
+from fieldshot.cli import evaluate as command
+from fieldshot.evaluation import methods
+from shell import Shell
+from standins import Nearest
+
+FEW = ["--ways", 3, "--shots", "1,2", "--queries", 4, "--episodes", 5]
+
+
+@pytest.fixture
+def ready(shell: Shell) -> str:
+    """Embeddings in a file."""
+    Z, y = clusters(spread=1.0)
+    np.savez("ready.npz", embeddings=Z, labels=y)
+    return "ready.npz"
+
+
+def accuracies(document: object) -> list[object]:
+    return [(row["data"], row["method"], row["ways"], row["shots"], row["accuracies"]) for row in document["rows"]]
+
+
+def test_one_folder(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
+    words = ["eval", pictures, "--backbone", tiny_bundle, *FEW, "--seed", 7]
+    out = shell(*words, "--json", "result.json")
+    assert "24 pictures in 3 classes, backbone tiny-0" in out
+    head, *lines = [line.split() for line in out.splitlines()[1:]]
+    assert " ".join(head) == "ways shots queries episodes accuracy % +- 95 % worst 10 % ECE % fit ms"
+    assert [line[:4] for line in lines] == [["3", "1", "4", "5"], ["3", "2", "4", "5"]]
+    written = json.loads(Path("result.json").read_text())
+    assert set(written) == {"folder", "backbone", "seed", "rows"}
+    assert (written["folder"], written["backbone"]["name"], written["seed"]) == (str(pictures), "tiny-0", 7)
+    assert [row["shots"] for row in written["rows"]] == [1, 2]
+    assert written["rows"][0]["data"] == "pictures / tiny-0"
+    assert written["rows"][1]["accuracy"] > 0.5
+    assert accuracies(shell.json(*words)) == accuracies(written)
+
+
+def test_several_folders_and_backbones(shell: Shell, pictures: Path, tiny_bundle: Path, ready: str) -> None:
+    other = write_tiny_bundle(Path("other.fieldshot"), seed=1)
+    shutil.copytree(pictures, "again/pictures")
+    words = ["eval", pictures, "--backbone", tiny_bundle, "again/pictures", ready, *FEW, "--backbone", other]
+    document = shell.json(*words)
+    assert set(document) == {"folders", "backbones", "seed", "rows"}
+    names = list(dict.fromkeys(row["data"] for row in document["rows"]))
+    assert names == [
+        f"{pictures} / tiny-0", f"{pictures} / tiny-1", "again/pictures / tiny-0", "again/pictures / tiny-1", "ready",
+    ]  # fmt: skip
+    found = accuracies(document)
+    assert [row[4] for row in found[:2]] == [row[4] for row in found[4:6]]  # the same pictures under another name
+    out = shell(*words)
+    assert len(out.splitlines()) == 5 + 1 + 10
+    assert re.search(r"^again/pictures / tiny-1 +3 +1 +4 +5 ", out, re.MULTILINE)
+
+
+def test_embeddings_that_are_ready_need_no_backbone(shell: Shell, ready: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Backbone, "default", None)
+    document = shell.json("eval", ready, *FEW)
+    assert (document["folder"], document["backbone"]) == (ready, None)
+    assert [row["data"] for row in document["rows"]] == ["ready"] * 2
+    assert "72 pictures in 6 classes" in shell("eval", ready, *FEW)
+
+
+def test_an_official_split(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
+    for name in ("train", "test"):
+        shutil.copytree(pictures, f"split/{name}")
+    # All eight pictures of a class to learn from, and eight to recognise.
+    out = shell("eval", "split", "--backbone", tiny_bundle, "--ways", 3, "--shots", 8, "--queries", 8, "--episodes", 2)
+    assert "split: 24 pictures to learn from, 24 to recognise, in 3 classes" in out
+    (Path("split/test/sky")).rename("split/test/heaven")
+    assert "train/sky, test/heaven" in shell.fails("eval", "split", "--backbone", tiny_bundle)
+
+
+def test_embeddings_are_cached(
+    shell: Shell, pictures: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["eval", pictures, "--backbone", tiny_bundle, *FEW]
+    first = accuracies(shell.json(*words, "--cache", "kept"))
+    shell(*words)
+    assert len(os.listdir("kept")) == len(os.listdir("cache/fieldshot")) == 1
+    monkeypatch.setattr(Backbone, "embed", None)
+    assert accuracies(shell.json(*words, "--cache", "kept")) == first == accuracies(shell.json(*words))
+
+
+def test_grids_and_drawn_episodes(shell: Shell, ready: str, caplog: pytest.LogCaptureFixture) -> None:
+    few = ["--queries", 5, "--episodes", 2]
+    rows = shell.json("eval", ready, "--ways", "grid", "--shots", "grid", *few)["rows"]
+    assert {row["ways"] for row in rows} == {2, 5, 6}
+    assert [row["shots"] for row in rows if row["ways"] == 2] == [1, 2, 3, 5, "all"]
+    assert "the grid leaves out 10, 20 ways" in caplog.text
+    rows = shell.json("eval", ready, "--ways", "2,all", "--shots", "all", *few)["rows"]
+    assert [(row["ways"], row["shots"]) for row in rows] == [(2, "all"), (6, "all")]
+    (row,) = shell.json("eval", ready, "--heterogeneous", "--balance", 2, "--episodes", 2)["rows"]
+    assert (row["ways"], row["shots"], row["queries"], row["balance"]) == ("drawn", "drawn", 10, 2.0)
+
+
+def test_several_methods(shell: Shell, ready: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind, baselines in (("inductive", {"nearest, mean": Nearest}), ("transductive", {})):
+        module = types.ModuleType(kind)
+        module.BASELINES = baselines
+        monkeypatch.setitem(sys.modules, f"fieldshot.evaluation.{kind}", module)
+    out = shell("eval", ready, *FEW, "--methods", "inductive", "--methods", "fieldshot, adapted", "--jobs", 1)
+    assert out.splitlines()[1].startswith("method              ways  shots")
+    names = [line[:18].rstrip() for line in out.splitlines()[2:]]
+    assert names == ["fieldshot", "nearest, mean", "fieldshot, adapted"] * 2
+    assert "nearest, mean" in shell.fails("eval", ready, "--methods", "best")
+
+
+def test_what_cannot_be_is_said_before_anything_is_embedded(
+    shell: Shell, pictures: Path, tiny_bundle: Path, ready: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backbone, "embed", None)
+    monkeypatch.setattr(Backbone, "load", None)
+    words = ["eval", ready, pictures, "--backbone", tiny_bundle]
+    assert "--ways 3" in shell.fails(*words, "--ways", 4, "--shots", 1, "--queries", 2)
+    assert "must have 9 pictures" in shell.fails(*words, "--ways", 2, "--shots", 5, "--queries", 4)
+    Path("file").touch()
+    assert "absent/x.json" in shell.fails(*words, *FEW, "--json", "absent/x.json")
+    assert "file/out" in shell.fails(*words, *FEW, "--out", "file/out")
+    assert str(pictures) in shell.fails(*words, *FEW, "--json", pictures)
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    assert "pip install 'fieldshot[eval]'" in shell.fails(*words, *FEW, "--out", "out")
+    assert not Path("x.json").exists()
+    shell("eval", ready, "--shots", "1,many", code=2)
+    assert "comma-separated numbers or all, or grid" in shell.err
+
+
+def test_a_result_that_is_there_stays_until_there_is_a_new_one(shell: Shell, ready: str) -> None:
+    Path("result.json").write_text("old")
+    shell.fails("eval", ready, "--ways", 99, "--json", "result.json")
+    assert Path("result.json").read_text() == "old"
+    shell.fails("eval", ready, "--ways", 99, "--json", "new.json")
+    assert not Path("new.json").exists()
+    shell("eval", ready, *FEW, "--json", "result.json")
+    assert json.loads(Path("result.json").read_text())["rows"]
+
+
+def test_a_report_is_drawn_of_the_rows_and_an_interrupted_run_goes_on(
+    shell: Shell, ready: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fieldshot.evaluation.report")
+    words = ["eval", ready, *FEW, "--out", "measured"]
+    fit = methods.Fieldshot.fit
+    count = 0
+
+    def interrupted(self: object, Z: np.ndarray, y: object, unlabelled: object) -> object:
+        nonlocal count
+        count += 1
+        if len(Z) == 6:  # the second cell
+            raise KeyboardInterrupt
+        return fit(self, Z, y, unlabelled)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(methods.Fieldshot, "fit", interrupted)
+        shell(*words, code=130)
+    assert shell.err == "fieldshot: interrupted\n"
+    assert Path("measured/rows.jsonl").read_text().count("\n") == 1
+    assert count == 6
+    assert "report: measured/report.html" in shell(*words)
+    document = json.loads(Path("measured/result.json").read_text())
+    assert accuracies(document) == accuracies(shell.json("eval", ready, *FEW))
+    assert "<html" in Path("measured/report.html").read_text()
+    assert list(Path("measured").glob("*.png"))
