@@ -1,7 +1,8 @@
 # make demo        see it work: install into .venv, enrol and recognise real photographs, draw demo/
 # make test        every test                    make check       style, lint, types
 # make bench       the benchmarks                make kernels     compile for CPU and GPUs (needs nvcc)
-# make gpu-check   what only a GPU can tell      make clean       remove what these made
+# make accuracy    accuracy over the grid        make gpu-check   what only a GPU can tell
+# make clean       remove what these made
 #
 # ARGS goes to the command that a target ends with: make test ARGS="-k gallery"
 
@@ -14,7 +15,7 @@ ARGS ?=
 PIP := -m pip -qq --disable-pip-version-check install
 TEST := .venv-test/bin/python -m
 
-.PHONY: demo test check bench kernels gpu-check clean
+.PHONY: demo test check bench accuracy kernels gpu-check clean
 
 demo: .venv/installed
 	@$(PYTHON) kernels/build.py host || echo "make demo: going on without them, heads compute with NumPy" >&2
@@ -31,6 +32,11 @@ check: .venv-test/installed
 bench: .venv-test/installed
 	$(TEST) pytest -q benchmarks $(ARGS)
 
+# Needs the pictures and networks of FIELDSHOT_DATA.
+accuracy: .venv-test/installed
+	.venv-test/bin/python benchmarks/accuracy.py $(ARGS)
+	.venv-test/bin/python benchmarks/ablation.py $(ARGS)
+
 gpu-check:
 	PYTHONPATH=sdk$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) benchmarks/gpu_check.py $(ARGS)
 
@@ -39,7 +45,7 @@ kernels:
 	$(PYTHON) kernels/build.py report
 
 clean:
-	rm -rf .venv .venv-test build dist demo sdk/*.egg-info sdk/fieldshot/kernels .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-test accuracy build dist demo sdk/*.egg-info sdk/fieldshot/kernels .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # A virtual environment is whole when its stamp is there, and made anew in place when the requirements change.
 .venv/installed .venv-test/installed: setup.py pyproject.toml

@@ -1,0 +1,108 @@
+"""What each ingredient of the head is worth: the head without it, on the grid of `make accuracy`, which comes first.
+
+Takes the embeddings that accuracy.py left in the folder --work, writes benchmarks/results/accuracy/ablation.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from accuracy import HERE, NETWORKS, bundle, folders_of, shared_data
+from fieldshot import Backbone, FewShotHead
+from fieldshot.evaluation import Row, data, evaluate
+from fieldshot.evaluation.methods import Fieldshot
+
+PULL = 1e-9  # next to none
+
+
+class Unpulled(FewShotHead):
+    def _prior(self, dim):
+        return super()._prior(dim)._replace(pull=PULL)
+
+
+class Variant:
+    """A head on embeddings raised to a power first; the head itself takes their root."""
+
+    def __init__(self, head: FewShotHead, power: float = 1.0) -> None:
+        self.head, self.power = head, power
+
+    def fit(self, Z, y, unlabelled):
+        self.head.fit(self._raised(Z), y)
+        return self
+
+    def predict_proba(self, Z):
+        return self.head.predict_proba(self._raised(Z))
+
+    def _raised(self, Z):
+        return Z if self.power == 1.0 else np.sign(Z) * np.abs(Z) ** self.power
+
+
+VARIANTS = {
+    "as it is": Fieldshot,
+    "scatter of the means not used (pull 0)": lambda: Variant(Unpulled()),
+    "unit length only, no root": lambda: Variant(FewShotHead(), 2.0),
+    "power 3/4 instead of the root": lambda: Variant(FewShotHead(), 1.5),
+    "covariance prior 50": lambda: Variant(FewShotHead(covariance_prior=50.0)),
+    "covariance prior 800": lambda: Variant(FewShotHead(covariance_prior=800.0)),
+    "covariance round (prior 1e6)": lambda: Variant(FewShotHead(covariance_prior=1e6)),
+    "mean prior 0.1": lambda: Variant(FewShotHead(mean_prior=0.1)),
+    "mean prior 8": lambda: Variant(FewShotHead(mean_prior=8.0)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=shared_data())
+    parser.add_argument("--work", type=Path, default=Path("accuracy"), help="as for accuracy.py")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "accuracy")
+    parser.add_argument("--episodes", type=int, default=20, help="of a cell, at most")
+    arguments = parser.parse_args()
+    backbones = [Backbone.load(bundle(arguments.data, network, arguments.work)) for network in NETWORKS]
+    rows: list[Row] = []
+    for folder in folders_of(arguments.data, arguments.work):
+        for backbone in backbones:
+            embedded = data.embed(data.find_pictures(folder), backbone, cached=arguments.work / "cache")
+            rows += evaluate(
+                embedded.embeddings,
+                embedded.labels,
+                ways="grid",
+                shots="grid",
+                episodes=arguments.episodes,
+                methods=VARIANTS,
+                name=f"{folder.name} / {backbone.name}",
+            )
+    text = document(rows, arguments.episodes)
+    (arguments.out / "ablation.md").write_text(text, "utf-8")
+    print(text)
+
+
+def document(rows: list[Row], episodes: int) -> str:
+    shots = sorted({row.shots for row in rows}, key=lambda count: (count == "all", count if count != "all" else 0))
+    table = {(row.method, row.data, row.ways, row.shots): row for row in rows}
+    cells = list(dict.fromkeys((row.data, row.ways, row.shots) for row in rows))
+
+    def gain(method: str, wanted: list) -> str:
+        ours = np.mean([table["as it is", *cell].accuracy for cell in wanted])
+        return f"{100 * (np.mean([table[method, *cell].accuracy for cell in wanted]) - ours):+.2f}"
+
+    lines = [
+        "# What each ingredient is worth",
+        "",
+        f"`make accuracy`: accuracy in points against the head as it is, on the same episodes ({len(cells)} cells, at"
+        f" most {episodes} episodes each), by shots and over all; ECE in % over all.",
+        "",
+        f"| the head with | {' | '.join(map(str, shots))} | all cells | ECE |",
+        "|---" * (len(shots) + 3) + "|",
+    ]
+    for method in VARIANTS:
+        parts = [gain(method, [cell for cell in cells if cell[2] == count]) for count in shots]
+        error = 100 * np.mean([table[method, *cell].ece for cell in cells])
+        lines.append(f"| {method} | {' | '.join([*parts, gain(method, cells)])} | {error:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
