@@ -107,6 +107,7 @@ setup(
         "fieldshot.demo",
         "fieldshot.device",
         "fieldshot.evaluation",
+        "fieldshot.evaluation.report",
         "fieldshot.gallery",
         "fieldshot.head",
         "fieldshot.images",

@@ -244,18 +244,24 @@ def _document(arguments: argparse.Namespace, backbones: Sequence[Backbone], rows
 
 
 def _print(rows: Sequence[Row]) -> None:
-    """The table; data and methods are named where there are several."""
-    words = [name for name in ("data", "method") if len({getattr(row, name) for row in rows}) > 1]
+    """A line a row for one method, a column a number of shots for several."""
+    if len({row.method for row in rows}) > 1:
+        from fieldshot.evaluation import report
+
+        print(report.table(rows))
+        return
+    words = 1 if len({row.data for row in rows}) > 1 else 0
+    header = ["ways", "shots", "queries", "episodes", "accuracy %", "+- 95 %", "worst 10 %", "ECE %", "fit ms"]
     print_table(
-        [*words, "ways", "shots", "queries", "episodes", "accuracy %", "+- 95 %", "worst 10 %", "ECE %", "fit ms"],
+        [*["data"][:words], *header],
         [
             [
-                *(shown(getattr(row, name)) for name in words),
+                *[shown(row.data)][:words],
                 *(str(count) for count in (row.ways, row.shots, row.queries, row.episodes)),
                 *(f"{100 * share:.1f}" for share in (row.accuracy, row.interval, row.worst_decile, row.ece)),
                 f"{row.fit_ms:.2f}",
             ]
             for row in rows
         ],
-        words=len(words),
+        words=words,
     )
