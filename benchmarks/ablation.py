@@ -85,8 +85,8 @@ def document(rows: list[Row], episodes: int) -> str:
     cells = list(dict.fromkeys((row.data, row.ways, row.shots) for row in rows))
 
     def gain(method: str, wanted: list) -> str:
-        ours = np.mean([table["as it is", *cell].accuracy for cell in wanted])
-        return f"{100 * (np.mean([table[method, *cell].accuracy for cell in wanted]) - ours):+.2f}"
+        ours = np.mean([table[("as it is", *cell)].accuracy for cell in wanted])
+        return f"{100 * (np.mean([table[(method, *cell)].accuracy for cell in wanted]) - ours):+.2f}"
 
     lines = [
         "# What each ingredient is worth",
@@ -99,7 +99,7 @@ def document(rows: list[Row], episodes: int) -> str:
     ]
     for method in VARIANTS:
         parts = [gain(method, [cell for cell in cells if cell[2] == count]) for count in shots]
-        error = 100 * np.mean([table[method, *cell].ece for cell in cells])
+        error = 100 * np.mean([table[(method, *cell)].ece for cell in cells])
         lines.append(f"| {method} | {' | '.join([*parts, gain(method, cells)])} | {error:.1f} |")
     return "\n".join(lines) + "\n"
 

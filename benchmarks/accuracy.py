@@ -100,8 +100,8 @@ def document(rows: list[Row], balanced: list[Row], unequal: list[Row], episodes:
     lines = [
         "# Accuracy over the grid",
         "",
-        f"`make accuracy`: fieldshot {__version__}, Python {platform.python_version()}, {platform.machine()}, at most"
-        f" {episodes} episodes a cell, {len(cells)} cells of {len({cell.data for cell in cells})} data sets x backbones.",
+        f"`make accuracy`: fieldshot {__version__}, Python {platform.python_version()}, {platform.machine()}; {len(cells)} cells"
+        f" of {len({cell.data for cell in cells})} data sets x backbones, at most {episodes} episodes each.",
         "",
         "Regret is the accuracy of the best of all inductive baselines, chosen for each cell after the fact, less that"
         " of fieldshot on the same episodes, in points: below 0 fieldshot is better.",
@@ -111,7 +111,8 @@ def document(rows: list[Row], balanced: list[Row], unequal: list[Row], episodes:
         f" {sum(gap > 0 for gap, _ in beyond)}; by more than 1 point: {sum(gap > 1 for gap, _ in beyond)}",
         "- the worst beyond their intervals: "
         + "; ".join(
-            f"{cell.data}, {cell.ways} ways, {cell.shots} shots: {cell.points:.1f} +- {cell.interval:.1f} ({cell.baseline})"
+            f"{cell.data}, {cell.ways} ways, {cell.shots} shots: {cell.points:.1f} +- {cell.interval:.1f}"
+            f" ({cell.baseline})"
             for _, cell in beyond[:4]
         ),
         "",
@@ -127,7 +128,8 @@ def document(rows: list[Row], balanced: list[Row], unequal: list[Row], episodes:
             f"| {method.method} | {method.cells} | {100 * method.accuracy:.1f} | {method.gain:+.1f} |"
             f" {100 * method.worst_decile:.1f} | {100 * method.ece:.1f} | {method.brier:.3f} | {method.fit_ms:.2f} |"
         )
-    lines += ["", "## Looking at the queries", "", "5 ways, 75 queries; in points against fieldshot's inductive head.", ""]
+    lines += ["", "## Looking at the queries", ""]
+    lines += ["5 ways, 75 queries; accuracy in points against fieldshot's inductive head.", ""]
     lines += ["| method | 1 shot, balanced | 5 shots | 1 shot, Dirichlet(2) | 5 shots |", "|---|---|---|---|---|"]
     for name in dict.fromkeys(row.method for row in balanced):
         numbers = [gain(of, name, shots) for of in (balanced, unequal) for shots in (1, 5)]

@@ -50,8 +50,8 @@ class _Fitted(NamedTuple):
 class FewShotHead(Estimator):
     """A linear classifier whose prior is the class prototypes.
 
-    One sample a class gives the nearest prototype; the more samples, the more their shared covariance
-    shapes the classifier, up to linear discriminant analysis: a two-covariance Gaussian model (Ioffe,
+    One sample a class gives a ridge regression on the prototypes; the more samples, the more their shared
+    covariance shapes the classifier, up to linear discriminant analysis: a two-covariance Gaussian model (Ioffe,
     ECCV 2006) on power-transformed, L2-normalised embeddings, solved in closed form (fieldshot.ops.reference
     has the formulas). Classes count equally however many samples each has. Confidences and the threshold
     for "unknown" come from the samples held out in turn, in closed form too.
@@ -160,8 +160,8 @@ class FewShotHead(Estimator):
     def merge(self, other: FewShotHead) -> Self:
         """Learn what another head has learned, without its samples: as a `partial_fit` on all of them.
 
-        Two devices that enrolled apart become one. `other` stays as it is; the settings are this head's, and
-        the unlabelled samples that either was adapted to are left out.
+        Two devices that enrolled apart become one. `other` stays as it is; the settings are this head's. What
+        either was adapted to, both are.
 
         Raises
         ------
@@ -170,7 +170,7 @@ class FewShotHead(Estimator):
         """
         other._fitted()
         if not self.__sklearn_is_fitted__():
-            self._refit(dict(other._statistics), other.n_features_in_, None)
+            self._refit(dict(other._statistics), other.n_features_in_, other._unlabelled)
             return self
         if other.n_features_in_ != self.n_features_in_:
             raise EmbeddingError(
@@ -180,7 +180,8 @@ class FewShotHead(Estimator):
         ops, statistics = self._ops(), dict(self._statistics)
         for label, more in other._statistics.items():
             statistics[label] = joined(statistics[label], more, ops) if label in statistics else more
-        self._refit(statistics, self.n_features_in_, None)
+        unlabelled = [seen for seen in (self._unlabelled, other._unlabelled) if seen is not None]
+        self._refit(statistics, self.n_features_in_, np.concatenate(unlabelled) if unlabelled else None)
         return self
 
     def adapt(self, Z: ArrayLike) -> Self:

@@ -100,6 +100,10 @@ def test_merge_of_large_classes_and_of_other_embeddings():
     twice = [FewShotHead().merge(large).merge(large), FewShotHead().fit(*map(np.concatenate, both))]
     logits = [head.decision_function(Z) for head in twice]
     np.testing.assert_allclose(*(of / np.linalg.norm(of) for of in logits), atol=1e-5)
+    queries, _ = samples(1, [5, 5, 5], 3)
+    adapted = FewShotHead().fit(Z, y).adapt(np.concatenate([queries[:7], queries[7:]]))
+    assert_same(small.adapt(queries[:7]).merge(large.adapt(queries[7:])), adapted)
+    assert_same(FewShotHead().merge(adapted), adapted)
     with pytest.raises(EmbeddingError, match="same number of features"):
         small.merge(FewShotHead().fit(*samples(0, [2, 2], 4)))
 
