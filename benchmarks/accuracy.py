@@ -100,8 +100,9 @@ def document(rows: list[Row], balanced: list[Row], unequal: list[Row], episodes:
     lines = [
         "# Accuracy over the grid",
         "",
-        f"`make accuracy`: fieldshot {__version__}, Python {platform.python_version()}, {platform.machine()}; {len(cells)} cells"
-        f" of {len({cell.data for cell in cells})} data sets x backbones, at most {episodes} episodes each.",
+        f"`make accuracy`: fieldshot {__version__}, Python {platform.python_version()}, {platform.machine()};"
+        f" {len(cells)} cells of {len({cell.data for cell in cells})} data sets x backbones,"
+        f" at most {episodes} episodes each.",
         "",
         "Regret is the accuracy of the best of all inductive baselines, chosen for each cell after the fact, less that"
         " of fieldshot on the same episodes, in points: below 0 fieldshot is better.",

@@ -9,6 +9,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -213,8 +215,21 @@ def _digest(problem: Problem) -> str:
     return digest.hexdigest()
 
 
+@cache
+def _code() -> str:
+    """Digest of the code that rows come from: a version stands still while it is worked on."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parents[1]
+    for path in sorted(
+        path for part in ("evaluation", "head", "kernels", "ops") for path in (package / part).rglob("*")
+    ):
+        if path.suffix in (".py", ".cu", ".cuh", ".cpp"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def _key(digest: str, name: str, seed: int, cell: Cell, method: str) -> str:
     """Digest of all that a row depends on."""
     device = os.environ.get("FIELDSHOT_DEVICE") or "auto"
-    parts = [__version__, device, digest, name, seed, method, asdict(cell)]
+    parts = [__version__, _code(), device, digest, name, seed, method, asdict(cell)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
