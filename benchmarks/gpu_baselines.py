@@ -32,27 +32,38 @@ def fit(Z: Tensor, member: Tensor, prior: Prior) -> tuple[Tensor, ...]:
     U, counts = transform(Z), member.sum(0)
     means = member.T @ U / counts[:, None]
     centre = means.mean(0)
-    A, R = means - centre, U - member @ means
-    factor, scale, ridge = system(R, K, prior)
+    A = means - centre
+    R, factor, scale, ridge = system(U - member @ means, A, member, prior)
     solved = torch.cholesky_solve(torch.cat([R @ A.T, torch.eye(N, device=Z.device)], 1), factor)
     P, leverage = solved[:, :K], 1 - ridge * solved[:, K:].diagonal()  # H^-1 (R A^T), diag(R H^-1 R^T)
     directions = (A - P.T @ R) / ridge
     weights, bias = linear(counts, centre, A, directions, scale, prior)
     prototypes = means / means.norm(dim=1, keepdim=True)
+    between, own = A @ directions.T, member.argmax(1)
+    expected = prior.temperature * A.square().sum() / (ridge * between.trace())
     if N == K:  # each alone in its class: nothing can be held out
         nan = torch.full((N,), math.nan, device=Z.device)
-        return weights, bias, prototypes, torch.full((), prior.temperature, device=Z.device), nan, nan
-    scores = held_out_scores(A @ directions.T, P, leverage, member, counts, scale, prior)
-    return weights, bias, prototypes, temperature(scores, member, counts, prior), *cosines(U, means, member, counts)
+        return weights, bias, prototypes, expected, nan, nan
+    pull = pull_of(member, prior)  # r = r_pulled - pull a
+    leverage = leverage - 2 * pull * (member * P).sum(1) + pull**2 * between.diagonal()[own]
+    scores = held_out_scores(between, P - pull[:, None] * between[own], leverage, member, counts, scale, prior)
+    factor = temperature(scores, member, counts, expected, prior.temperature_weight)
+    return weights, bias, prototypes, factor, *cosines(U, means, member, counts)
 
 
-def system(R: Tensor, K: int, prior: Prior) -> tuple[Tensor, float, Tensor]:
-    """Cholesky factor of H = R R^T + ridge, scale and ridge."""
-    N, D = R.shape
+def pull_of(member: Tensor, prior: Prior) -> Tensor:
+    """How far each residual is taken from the centre: (N,)."""
+    return (prior.pull / (member @ member.sum(0) - 1 + prior.pull)).sqrt()
+
+
+def system(R: Tensor, A: Tensor, member: Tensor, prior: Prior) -> tuple[Tensor, Tensor, float, Tensor]:
+    """Pulled residuals R, Cholesky factor of H = R R^T + ridge, scale and ridge."""
+    (N, D), K = R.shape, len(A)
     spread = (R.square().sum() + prior.spread_weight * prior.spread) / (N - K + prior.spread_weight)
     ridge = prior.covariance * spread / D
+    R = R + pull_of(member, prior)[:, None] * (member @ A)
     factor, _ = torch.linalg.cholesky_ex(R @ R.T + ridge * torch.eye(N, device=R.device))  # does not wait
-    return factor, N - K + prior.covariance, ridge
+    return R, factor, N - K + prior.covariance, ridge
 
 
 def linear(
@@ -83,16 +94,16 @@ def held_out_scores(
     return (scale - 1) * (trust * query - 0.5 * trust**2 * norm)
 
 
-def temperature(scores: Tensor, member: Tensor, counts: Tensor, prior: Prior) -> Tensor:
+def temperature(scores: Tensor, member: Tensor, counts: Tensor, expected_at: Tensor, prior_weight: float) -> Tensor:
     """The factor with the least class-balanced log-loss, by bisection of its logarithm."""
     N, K = scores.shape
     weight = N / K * member @ (1 / counts)
-    own, at = (member * scores).sum(1), math.log(prior.temperature)
-    low, high = torch.full((), at - 10, device=scores.device), torch.full((), at + 10, device=scores.device)
+    own, at = (member * scores).sum(1), expected_at.log()
+    low, high = at - 10, at + 10
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
         expected = (torch.softmax(middle.exp() * scores, 1) * scores).sum(1)
-        slope = middle.exp() * (weight * (expected - own)).sum() + prior.temperature_weight * (middle - at)
+        slope = middle.exp() * (weight * (expected - own)).sum() + prior_weight * (middle - at)
         low, high = torch.where(slope > 0, low, middle), torch.where(slope > 0, middle, high)
     return (0.5 * (low + high)).exp()
 
@@ -112,8 +123,8 @@ def adapt(
 ) -> tuple[Tensor, Tensor]:
     """Expectation maximisation of the class means over transformed queries (M, D): new weights and bias."""
     before, sums = member.sum(0), member.T @ U
-    R = U - member @ (sums / before[:, None])
-    factor, scale, ridge = system(R, member.shape[1], prior)
+    means = sums / before[:, None]
+    R, factor, scale, ridge = system(U - member @ means, means - means.mean(0), member, prior)
     for _ in range(rule.steps):
         share = rule.weight * torch.softmax(rule.temperature * (queries @ weights.T + bias), 1)
         counts = before + share.sum(0)
