@@ -1,7 +1,8 @@
 // From statistics to what the solution is made of.
 //
 //   `centre`     means mu_k = sums_k / counts_k, their common centre m, offsets a_k = mu_k - m        (K, D), (D)
-//   `residuals`  r_i = u_i - mu_k(i) + s_k a_k(i) (pull.cuh), squares |u_i|^2; prototypes mu_k / |mu_k|                     (M, D), (M), (K, D)
+//                and pulls s_k (pull.cuh)                                                             (K)
+//   `residuals`  r_i = u_i - mu_k(i) + s_k a_k(i), squares |u_i|^2; prototypes mu_k / |mu_k|       (M, D), (M), (K, D)
 //
 // `centre`: a block a chunk of dimensions. `residuals`: a warp a row, of samples first, then of classes.
 
@@ -9,6 +10,8 @@
 #include "pull.cuh"
 
 KERNEL(centre, CentreParams) {
+  if (block() == 0)
+    for (int k = lane(); k < p.K; k += LANES) p.pulls[k] = pulled(p.counts[k], p.pull);
   for (int chunk = block(); chunk < chunks<double>(p.D); chunk += blocks()) {
     combine<double>(chunk, p.D, p.sums, p.D, 0, p.K, [&](int, int k) { return 1 / (p.K * p.counts[k]); },
                     [&](int, int d, double sum) { p.centre[d] = sum; });
@@ -37,7 +40,7 @@ KERNEL(residuals, CentreParams) {
       if (warp_lane() == 0) p.squares[i] = square;
       const int own = p.index[i];
       const float *mean = p.means + (size_t)own * p.D, *offset = p.offsets + (size_t)own * p.D;
-      const float pull = (float)pulled(p.counts[own], p.pull);
+      const float pull = (float)p.pulls[own];
       for (int d = warp_lane(); d < p.D; d += WARP)
         p.residuals[(size_t)i * p.D + d] = row[d] - mean[d] + pull * offset[d];
     } else {

@@ -15,7 +15,6 @@
 // Floor: n^3 / 6 + (rows - n) n^2 / 2 float64 operations, 3 n / 64 launches.
 
 #include "factor.cuh"
-#include "pull.cuh"
 #include "tile.cuh"
 
 KERNEL(assemble, SystemParams) {
@@ -24,7 +23,7 @@ KERNEL(assemble, SystemParams) {
       const auto row = [&](int r) { return i + r < p.n ? i + r : p.n - 1; };
       // n_k s_k^2 a_k, whose outer product with a_k = sums_k / n_k - m falls into a part in sums_k and one in m.
       const auto offset = [&](int r, int k) {
-        const double s = pulled(p.counts[k], p.pull);
+        const double s = p.pulls[k];
         return s * s * (p.sums[(size_t)k * p.n + row(r)] - p.counts[k] * p.centre[row(r)]);
       };
       double offsets[ROWS] = {};

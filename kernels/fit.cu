@@ -19,6 +19,7 @@
 #include "factor.cuh"
 #include "held_out.cuh"
 #include "linear.cuh"
+#include "pull.cuh"
 
 KERNEL(fit, FitParams) {
   const int N = p.N, D = p.D, K = p.K;
@@ -36,7 +37,10 @@ KERNEL(fit, FitParams) {
     p.cross[t] = sum / (p.starts[k + 1] - p.starts[k]);
   }
   for (int i = lane(); i < N; i += LANES) p.squares[i] = H[(size_t)i * N + i];
-  for (int k = lane(); k < K; k += LANES) p.counts[k] = p.starts[k + 1] - p.starts[k];
+  for (int k = lane(); k < K; k += LANES) {
+    p.counts[k] = p.starts[k + 1] - p.starts[k];
+    p.pulls[k] = pulled(p.counts[k], p.pull);
+  }
   sync();
 
   for (int t = lane(); t < K * K; t += LANES) {
@@ -76,7 +80,7 @@ KERNEL(fit, FitParams) {
       const int other = p.index[j];
       const double inner = H[(size_t)i * N + j] - p.cross[(size_t)i * K + other] - p.cross[(size_t)j * K + own] +
                            p.means[(size_t)own * K + other];
-      const double mine = pulled(p.counts[own], p.pull), its = pulled(p.counts[other], p.pull);
+      const double mine = p.pulls[own], its = p.pulls[other];
       H[(size_t)i * N + j] = inner + mine * p.right[(size_t)j * K + own] + its * p.right[(size_t)i * K + other] +
                              mine * its * p.offsets[(size_t)own * K + other];
       if (i == j) trace += inner;
@@ -90,7 +94,7 @@ KERNEL(fit, FitParams) {
   for (int i = lane(); i < N; i += LANES) H[(size_t)i * N + i] += ridge;
   for (int t = lane(); t < N * K; t += LANES) {
     const int own = p.index[t / K];
-    p.right[t] += pulled(p.counts[own], p.pull) * p.offsets[(size_t)own * K + t % K];
+    p.right[t] += p.pulls[own] * p.offsets[(size_t)own * K + t % K];
   }
   sync();
 
@@ -134,11 +138,11 @@ KERNEL(fit, FitParams) {
   for (int k = warp(); k < K; k += WARPS) {
     const double factor = scale / ridge * p.counts[k] / (p.counts[k] + p.mean_prior);
     double to_centre = 0;
-    for (int c = warp_lane(); c < K; c += WARP) to_centre += pulled(p.counts[c], p.pull) * p.offsets[(size_t)c * K + k];
+    for (int c = warp_lane(); c < K; c += WARP) to_centre += p.pulls[c] * p.offsets[(size_t)c * K + k];
     to_centre = (warp_sum(to_centre) - 1) / K;
     for (int i = warp_lane(); i < N; i += WARP) {
       const int own = p.index[i];
-      const double to_mean = (own == k) + (1 - pulled(p.counts[own], p.pull)) * p.offsets[(size_t)own * K + k];
+      const double to_mean = (own == k) + (1 - p.pulls[own]) * p.offsets[(size_t)own * K + k];
       p.coefficients[(size_t)k * N + i] =
           (float)(factor * ((to_mean + to_centre) / p.counts[own] - p.projected[(size_t)i * K + k]));
     }
@@ -160,8 +164,9 @@ KERNEL(fit, FitParams) {
     p.bias[k] = (float)bias;
   }
 
-  const HeldOutParams left_out = {p.index,    p.counts,  p.cross,    p.squares, p.means, p.projected,   p.leverage,
-                                  p.between,  p.held_out, p.known,   p.unknown, scale - 1, p.mean_prior, p.pull, N, K};
+  const HeldOutParams left_out = {p.index,    p.counts,   p.pulls,   p.cross, p.squares, p.means, p.projected,
+                                  p.leverage, p.between,  p.held_out, p.known, p.unknown, scale - 1, p.mean_prior,
+                                  N,          K};
   for (int i = warp(); i < N; i += WARPS) held_out_row(left_out, i);
   sync();
   const double temperature = temperature_of(

@@ -4,13 +4,13 @@
 // follows from H^-1 by Sherman and Morrison, and every new product is a combination of old ones; ridge and pull stay.
 #pragma once
 
-#include "pull.cuh"
+#include "simt.cuh"
 
 // Scores of row i under the head fitted without it, and its cosines with the nearest class mean (itself held out of
 // its own: `known`) and with the nearest other one (`unknown`). A warp a row, a lane a class.
 DEVICE void held_out_row(const HeldOutParams& p, int i) {
   const int own = p.index[i];
-  const double n = p.counts[own], square = p.squares[i], pull = pulled(n, p.pull);
+  const double n = p.counts[own], square = p.squares[i], pull = p.pulls[own];
   const double *cross = p.cross + (size_t)i * p.K, *projected = p.projected + (size_t)i * p.K;
   const double* between = p.between + (size_t)own * p.K;
   float* scores = p.held_out + (size_t)i * p.K;
@@ -49,7 +49,8 @@ DEVICE void held_out_row(const HeldOutParams& p, int i) {
 
 // The factor on scores with the least class-balanced log-loss on held-out samples, under a log-normal prior
 // (temperature scaling, Guo et al., ICML 2017). By one block, a lane a sample; every lane gets it. The prior grows as
-// scores shrink: by how much shorter offsets are under H^-1 than under the round covariance, |A|^2 / (ridge tr A H^-1 A^T).
+// scores shrink: by how much shorter offsets are under H^-1 than under the round covariance,
+// |A|^2 / (ridge tr A H^-1 A^T).
 //
 // The slope by the logarithm l of the factor s is  s sum_i w_i (E_s[x_i] - x_i,own) + prior_weight (l - log prior).
 // Halvings of a range of e^20 choose among its roots as the reference does, Newton steps sharpen the one.

@@ -30,6 +30,7 @@ struct FitParams {
   double* known;        // (N), nan where alone in its class
   double* unknown;      // (N)
   double* counts;       // scratch (K)
+  double* pulls;        // scratch (K), pull.cuh
   double* cross;        // scratch (N, K)
   double* right;        // scratch (N, K)
   double* half;         // scratch (N, K)
@@ -50,6 +51,7 @@ struct FitParams {
 struct HeldOutParams {
   const int* index;         // (M)
   const double* counts;     // (K), all samples, held out or not
+  const double* pulls;      // (K), pull.cuh
   const double* cross;      // (M, K), samples with class means
   const double* squares;    // (M), samples with themselves
   const double* means;      // (K, K), class means with one another
@@ -59,7 +61,7 @@ struct HeldOutParams {
   float* held_out;          // (M, K)
   double* known;            // (M)
   double* unknown;          // (M)
-  double scale, mean_prior, pull;
+  double scale, mean_prior;
   int M, K;
 };
 
@@ -96,6 +98,7 @@ struct CentreParams {
   const double* sums;    // (K, D)
   const double* counts;  // (K)
   double* centre;        // (D)
+  double* pulls;         // (K), pull.cuh
   float* means;          // (K, D)
   float* offsets;        // (K, D)
   float* residuals;      // (M, D), pulled
@@ -110,11 +113,12 @@ struct SystemParams {
   const double* sums;    // (K, n), with `moment`
   const double* counts;  // (K), with `moment`
   const double* centre;  // (n), with `moment`
+  const double* pulls;   // (K), with `moment`
   const float* right;    // (identity - n, n), right-hand rows, or null where they are in `system` already
   double* inverse;       // scratch (64, 64)
   double* panel;         // scratch (64, rows)
   double* system;        // (rows, n)
-  double ridge, pull;
+  double ridge;
   int n, rows, identity, K, start;  // identity: the first row of the identity; start: the block column at work
 };
 

@@ -1,5 +1,5 @@
-// How far the residuals of a class of n samples are taken from the centre of all classes instead of the class mean: wholly
-// at one sample, hardly at many. A class of one sample shows no scatter; its distance from the centre stands in for it.
+// How far the residuals of a class of n samples are taken from the centre of all classes instead of the class mean:
+// wholly at one sample, hardly at many. A class of one sample shows no scatter; its distance from the centre stands in.
 #pragma once
 
 #include "simt.cuh"

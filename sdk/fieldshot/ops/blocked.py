@@ -86,6 +86,7 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
             -(-M // runner.warps),
             index=system.index,
             counts=system.counts,
+            pulls=system.pulls,
             cross=cross,
             squares=system.squares,
             means=means,
@@ -97,7 +98,6 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
             unknown=unknown,
             scale=system.scale - 1.0,
             mean_prior=prior.mean,
-            pull=prior.pull,
             M=M,
             K=K,
         )
@@ -131,12 +131,12 @@ class System:
         self.n: int = M if self.dual else D
         self.samples = M
         self.scale, self.ridge = _scale_and_ridge(support, prior)
-        self.pull = prior.pull
         self.moment = call.put(support.moment)
         self.U, self.index = call.put(support.U), call.put(support.index)
         self.sums, self.counts = call.put(support.sums), call.put(support.counts)
         self.D = D
         self.centre, self.means = call.scratch(np.float64, D), call.scratch(np.float32, K, D)
+        self.pulls = call.scratch(np.float64, K)
         self.offsets = call.scratch(np.float32, K + M, D)
         self.residuals = self.offsets + 4 * K * D  # in one piece: the system's right-hand rows
         self.squares = call.scratch(np.float64, M)
@@ -151,7 +151,8 @@ class System:
             "residuals": self.residuals,
             "prototypes": call.out(np.float32, K, D),
             "squares": self.squares,
-            "pull": self.pull,
+            "pulls": self.pulls,
+            "pull": prior.pull,
             "M": M,
             "D": D,
             "K": K,
@@ -174,12 +175,12 @@ class System:
             "sums": self.sums,
             "counts": self.counts,
             "centre": self.centre,
+            "pulls": self.pulls,
             "right": self.offsets if right and not self.dual else None,
             "inverse": self.call.scratch(np.float64, TILE, TILE),
             "panel": self.call.scratch(np.float64, TILE, rows),
             "system": self.matrix,
             "ridge": self.ridge,
-            "pull": self.pull,
             "n": n,
             "rows": rows,
             "identity": n + above if self.dual or not right else rows,

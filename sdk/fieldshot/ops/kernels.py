@@ -114,6 +114,7 @@ class KernelOps:
                 known=call.out(double, N),
                 unknown=call.out(double, N),
                 counts=call.scratch(double, K),
+                pulls=call.scratch(double, K),
                 cross=call.scratch(double, N, K),
                 right=call.scratch(double, N, K),
                 half=call.scratch(double, N, K),
