@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from accuracy import HERE, NETWORKS, bundle, folders_of, shared_data
+from accuracy import HERE, NETWORKS, bundle, folders_of, shared_data, shot_counts
 from fieldshot import Backbone, FewShotHead
 from fieldshot.evaluation import Row, data, evaluate
 from fieldshot.evaluation.methods import Fieldshot
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def document(rows: list[Row], episodes: int) -> str:
-    shots = sorted({row.shots for row in rows}, key=lambda count: (count == "all", count if count != "all" else 0))
+    shots = shot_counts(rows)
     table = {(row.method, row.data, row.ways, row.shots): row for row in rows}
     cells = list(dict.fromkeys((row.data, row.ways, row.shots) for row in rows))
 

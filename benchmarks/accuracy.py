@@ -100,7 +100,7 @@ def bundle(data: Path, network: str, work: Path) -> str:
 
 def document(rows: list[Row], balanced: list[Row], unequal: list[Row], episodes: int) -> str:
     """The figures that claims stand on, as Markdown."""
-    cells = regret(rows)
+    cells, counts = regret(rows), shot_counts(rows)
     beyond = sorted(((cell.points - cell.interval, cell) for cell in cells), key=lambda pair: -pair[0])
     lines = [
         "# Accuracy over the grid",
@@ -122,9 +122,9 @@ def document(rows: list[Row], balanced: list[Row], unequal: list[Row], episodes:
             for _, cell in beyond[:4]
         ),
         "",
-        "| shots | " + " | ".join(str(shots) for shots in shot_counts(rows)) + " |",
-        "|---" * (len(shot_counts(rows)) + 1) + "|",
-        "| mean regret | " + " | ".join(f"{mean_of(cells, shots):.2f}" for shots in shot_counts(rows)) + " |",
+        "| shots | " + " | ".join(map(str, counts)) + " |",
+        "|---" * (len(counts) + 1) + "|",
+        "| mean regret | " + " | ".join(f"{mean_of(cells, shots):.2f}" for shots in counts) + " |",
         "",
         "| method | cells | accuracy % | against fieldshot | worst tenth % | ECE % | Brier | fit ms |",
         "|---|---|---|---|---|---|---|---|",

@@ -15,7 +15,7 @@ from fieldshot import images
 from fieldshot.errors import FieldshotError, MissingFileError, OptionError
 from fieldshot.evaluation import cache
 from fieldshot.evaluation.episodes import Pool
-from fieldshot.head.contract import checked_embeddings, checked_labels
+from fieldshot.evaluation.grid import checked_samples
 
 if TYPE_CHECKING:
     from fieldshot.backbone import Backbone
@@ -178,13 +178,8 @@ def read_embeddings(path: str | os.PathLike[str]) -> DataSet:
             hint="write it with numpy.savez(file, embeddings=..., labels=...)",
         )
     try:
-        train = _checked(arrays["embeddings"], arrays["labels"], None)
-        test = _checked(arrays["test_embeddings"], arrays["test_labels"], train[0].shape[1]) if tested else None
+        train = checked_samples(arrays["embeddings"], arrays["labels"], None)
+        test = checked_samples(arrays["test_embeddings"], arrays["test_labels"], train[0].shape[1]) if tested else None
     except FieldshotError as error:
         raise type(error)(f"{os.fspath(path)}: {error.message}", hint=error.hint) from error
     return DataSet(*train, test)
-
-
-def _checked(Z: NDArray[Any], y: NDArray[Any], dim: int | None) -> tuple[Float32, NDArray[Any]]:
-    checked = checked_embeddings(Z, expected=dim, name="the measurement").astype(np.float32, copy=False)
-    return checked, checked_labels(y, len(checked), "the measurement")

@@ -29,7 +29,7 @@ from fieldshot.head.contract import checked_embeddings, checked_labels
 if TYPE_CHECKING:
     from fieldshot.ops.interface import Float32
 
-__all__ = ["evaluate"]
+__all__ = ["checked_samples", "evaluate"]
 
 _LOG = logging.getLogger("fieldshot")
 
@@ -155,14 +155,15 @@ def _problem(
     methods: Mapping[str, Factory],
     seed: int,
 ) -> Problem:
-    Z, y = _checked(embeddings, labels, None)
+    Z, y = checked_samples(embeddings, labels, None)
     if test is None:
         return Problem(Pool.of(y), Z, Z, methods, seed)
-    asked, named = _checked(*test, Z.shape[1])
+    asked, named = checked_samples(*test, Z.shape[1])
     return Problem(Pool.of(y, named), Z, asked, methods, seed)
 
 
-def _checked(embeddings: ArrayLike, labels: ArrayLike, dim: int | None) -> tuple[Float32, NDArray[Any]]:
+def checked_samples(embeddings: ArrayLike, labels: ArrayLike, dim: int | None) -> tuple[Float32, NDArray[Any]]:
+    """Embeddings (N, D) float32 and labels (N,), of dimension `dim` if it is given; an error if they make no sense."""
     Z = checked_embeddings(embeddings, expected=dim, name="the measurement").astype(np.float32, copy=False)
     return Z, checked_labels(labels, len(Z), "the measurement")
 
