@@ -23,10 +23,12 @@ template <typename T> struct Tile {
   static constexpr int OWN = TILE / RM * ACROSS / LANES;
   T sums[OWN][RM][RN] = {};
 
-  // Add up `depth` rows of two panels (depth, TILE).
-  DEVICE_MEMBER void add(const T* A, const T* B, int depth) {
+  // Add up `depth` rows of two panels (depth, TILE). With `lower` the host leaves out what lies above the diagonal;
+  // on a GPU its lanes would wait for the others all the same.
+  DEVICE_MEMBER void add(const T* A, const T* B, int depth, bool lower = false) {
     for (int q = 0; q < OWN; ++q) {
       const int micro = lane() + q * LANES;
+      if (LANES == 1 && lower && micro % ACROSS * RN > micro / ACROSS * RM + RM - 1) continue;
       const T *a = A + micro / ACROSS * RM, *b = B + micro % ACROSS * RN;
       Vec<T> part[RM][RN / VEC<T>] = {};
       for (int k = 0; k < depth; ++k) {

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fieldshot.errors import BundleError, EngineError, MissingDependencyError
+from fieldshot.system import cores
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -55,7 +56,7 @@ class OnnxRuntimeEngine:
             raise MissingDependencyError(
                 f"onnxruntime must be installed (got: {error})", hint="pip install onnxruntime"
             ) from error
-        self.workers = min(_cores(), _MAX_WORKERS) if threads is None else threads
+        self.workers = min(cores(), _MAX_WORKERS) if threads is None else threads
         self._bundle = bundle
         self._threads = _default_threads() if threads is None else threads
         self._version = onnxruntime.__version__
@@ -136,10 +137,6 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _default_threads() -> int:
     # ONNX Runtime's own choice, one thread a physical core, knows nothing of a restricted set of CPUs.
-    return 0 if _cores() == os.cpu_count() else _cores()
+    return 0 if cores() == os.cpu_count() else cores()

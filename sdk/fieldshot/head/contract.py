@@ -15,7 +15,15 @@ from fieldshot.errors import EmbeddingError, FieldshotError, LabelError, NotFitt
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["DataConversionWarning", "Estimator", "checked_embeddings", "checked_labels", "not_fitted"]
+__all__ = [
+    "DataConversionWarning",
+    "Estimator",
+    "checked_embeddings",
+    "checked_labels",
+    "embedding_rows",
+    "finite",
+    "not_fitted",
+]
 
 
 class DataConversionWarning(UserWarning):
@@ -84,7 +92,18 @@ def checked_embeddings(Z: ArrayLike, *, expected: int | None, name: str, least: 
     Raises
     ------
     EmbeddingError
-        For another shape or dimension, sparse, complex, text, NaN or infinite values, or less than `least` samples.
+        As `embedding_rows` and `finite`.
+    """
+    return finite(embedding_rows(Z, expected=expected, name=name, least=least))
+
+
+def embedding_rows(Z: ArrayLike, *, expected: int | None, name: str, least: int = 1) -> NDArray[Any]:
+    """Embeddings as an array (N, D) of real numbers, not looked at yet: they may lie in a file.
+
+    Raises
+    ------
+    EmbeddingError
+        For another shape or dimension, sparse, complex or text, or less than `least` samples.
     """
     if hasattr(Z, "toarray"):
         raise EmbeddingError("embeddings must be a dense array (got a sparse one)", hint="pass Z.toarray()")
@@ -92,7 +111,7 @@ def checked_embeddings(Z: ArrayLike, *, expected: int | None, name: str, least: 
         array = np.asarray(Z)
         if array.dtype.kind == "c":
             raise EmbeddingError("Complex data not supported: embeddings must be real", hint="pass their real part")
-        if array.dtype not in (np.float32, np.float64):
+        if array.dtype.kind not in "fiub":
             array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         if isinstance(error, FieldshotError):
@@ -118,13 +137,26 @@ def checked_embeddings(Z: ArrayLike, *, expected: int | None, name: str, least: 
         raise EmbeddingError(
             f"embeddings must hold at least {least} sample(s) (got shape {array.shape})", hint="pass more samples"
         )
-    if not np.isfinite(array).all():
-        row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+    return array
+
+
+def finite(rows: NDArray[Any], numbers: NDArray[np.intp] | None = None) -> NDArray[Any]:
+    """Rows of real numbers in float32 or float64, all finite; `numbers` are those that an error names.
+
+    Raises
+    ------
+    EmbeddingError
+        For NaN or infinity.
+    """
+    if rows.dtype not in (np.float32, np.float64):
+        rows = rows.astype(np.float64)
+    if not np.isfinite(rows).all():
+        row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
         raise EmbeddingError(
-            f"embeddings must be finite (got NaN or infinity, inf, first in row {row})",
+            f"embeddings must be finite (got NaN or infinity, inf, in row {row if numbers is None else numbers[row]})",
             hint="look at the picture of that row, or at the backbone's precision",
         )
-    return array
+    return rows
 
 
 class _TypeEmbeddingError(EmbeddingError, TypeError):

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from fieldshot.errors import EmbeddingError, LabelError, OptionError
 from fieldshot.head import storage
 from fieldshot.head.calibration import open_set, whole_support_factor
-from fieldshot.head.contract import Estimator, checked_embeddings, checked_labels, not_fitted
-from fieldshot.head.statistics import ClassStatistics, added, joined, pooled
+from fieldshot.head.contract import Estimator, checked_embeddings, checked_labels, embedding_rows, not_fitted
+from fieldshot.head.learning import Progress, learned, unsortable
+from fieldshot.head.statistics import ClassStatistics, joined, pooled
 from fieldshot.ops import Classifier, Ops, Prediction, Prior, Transduction, find_ops
 
 if TYPE_CHECKING:
@@ -101,15 +102,19 @@ class FewShotHead(Estimator):
 
     # --- learning ---------------------------------------------------------------------------------
 
-    def fit(self, Z: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, Z: ArrayLike, y: ArrayLike, *, progress: Progress | None = None) -> Self:
         """Forget everything and learn from `Z` and `y`.
 
         Parameters
         ----------
         Z : array-like (N, D)
-            Embeddings, any real dtype.
+            Embeddings, any real dtype. More than the memory holds may lie in a file: ``np.load(path, mmap_mode="r")``
+            is read once, in chunks of 128 MB.
         y : array-like (N,)
             Labels: whole numbers, text, or any objects that sort among themselves.
+        progress : callable, optional
+            Called as ``progress(done, N)`` after each chunk. What it raises ends the learning and comes out here; the
+            head is then as it was.
 
         Returns
         -------
@@ -120,14 +125,16 @@ class FewShotHead(Estimator):
         EmbeddingError, LabelError
             On input that makes no sense; the head is then as it was.
         """
-        return self._add(Z, y, {}, None)
+        return self._add(Z, y, {}, None, progress)
 
-    def partial_fit(self, Z: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
+    def partial_fit(
+        self, Z: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None, *, progress: Progress | None = None
+    ) -> Self:
         """Learn from more samples, of new classes too: the same as `fit` on all of them together.
 
         Parameters
         ----------
-        Z, y
+        Z, y, progress
             As for `fit`.
         classes
             There for scikit-learn, and not needed: new labels are taken as they come.
@@ -137,8 +144,8 @@ class FewShotHead(Estimator):
         Equal to `fit` up to rounding: probabilities within 1e-4 (a property test holds it).
         """
         if not self.__sklearn_is_fitted__():
-            return self.fit(Z, y)
-        return self._add(Z, y, self._statistics, self.n_features_in_)
+            return self.fit(Z, y, progress=progress)
+        return self._add(Z, y, self._statistics, self.n_features_in_, progress)
 
     def forget(self, label: Any) -> Self:
         """Take a class away: the same as never having seen it, up to rounding.
@@ -277,23 +284,18 @@ class FewShotHead(Estimator):
     def _ops(self) -> Ops:
         return find_ops(self.device)
 
-    def _add(self, Z: ArrayLike, y: ArrayLike, known: dict[Any, ClassStatistics], dim: int | None) -> Self:
-        Z = checked_embeddings(Z, expected=dim, name=type(self).__name__)
-        labels = checked_labels(y, len(Z), type(self).__name__)
-        ops = self._ops()
-        try:
-            order = np.argsort(labels, kind="stable")
-        except TypeError as error:
-            raise _unsortable(error) from error
-        labels = labels[order]
-        starts = [0, *(np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist()]
-        if (order[1:] < order[:-1]).any():
-            Z = Z[order]
-        U, sums = ops.absorb(Z, np.array([*starts, len(Z)], np.int32))
-        statistics = dict(known)
-        for k, (label, rows) in enumerate(zip(labels[starts].tolist(), np.split(U, starts[1:]), strict=True)):
-            statistics[label] = added(statistics.get(label), rows, sums[k], ops)
-        self._refit(statistics, U.shape[1], self._unlabelled if known else None)
+    def _add(
+        self,
+        Z: ArrayLike,
+        y: ArrayLike,
+        known: dict[Any, ClassStatistics],
+        dim: int | None,
+        progress: Progress | None,
+    ) -> Self:
+        rows = embedding_rows(Z, expected=dim, name=type(self).__name__)
+        labels = checked_labels(y, len(rows), type(self).__name__)
+        statistics = learned(known, Z if isinstance(Z, np.memmap) else rows, labels, self._ops(), progress)
+        self._refit(statistics, rows.shape[1], self._unlabelled if known else None)
         return self
 
     def _refit(self, statistics: dict[Any, ClassStatistics], dim: int, unlabelled: Float32 | None) -> None:
@@ -400,11 +402,7 @@ def _sorted(labels: list[Any]) -> list[Any]:
     try:
         return sorted(labels)
     except TypeError as error:
-        raise _unsortable(error) from error
-
-
-def _unsortable(error: TypeError) -> LabelError:
-    return LabelError(f"labels must sort among themselves (got: {error})", hint="use one type of label")
+        raise unsortable(error) from error
 
 
 def _label_array(labels: list[Any]) -> NDArray[Any]:

@@ -43,17 +43,16 @@ class ClassStatistics:
 
 def added(before: ClassStatistics | None, U: Float32, total: Float64, ops: Ops) -> ClassStatistics:
     """Statistics with more transformed embeddings `U` (M, D) of the class, whose sum is `total` (D,)."""
-    samples = U.copy()  # a part of a batch that shall not stay in memory for its sake
     if before is not None:
         total = before.total + total
         if before.moment is not None:
             moment = ops.moment(U, before.moment)
             return ClassStatistics(before.count + len(U), total, before.samples, moment)
-        samples = np.concatenate([before.samples, U])
-    count = len(samples)
-    if count <= max(2 * U.shape[1], _HELD_OUT_PER_CLASS):
-        return ClassStatistics(count, total, samples)
-    return ClassStatistics(count, total, samples[:_HELD_OUT_PER_CLASS].copy(), ops.moment(samples))
+        U = np.concatenate([before.samples, U])
+    # Copies, for a part of a batch shall not keep the whole of it in memory.
+    if len(U) <= max(2 * U.shape[1], _HELD_OUT_PER_CLASS):
+        return ClassStatistics(len(U), total, U.copy())
+    return ClassStatistics(len(U), total, U[:_HELD_OUT_PER_CLASS].copy(), ops.moment(U))
 
 
 def joined(one: ClassStatistics, other: ClassStatistics, ops: Ops) -> ClassStatistics:

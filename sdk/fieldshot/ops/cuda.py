@@ -47,6 +47,7 @@ class CudaRunner:
     """`fieldshot.ops.runner.Runner` on a device; each operation has a stream of its own and waits once, at its end."""
 
     warps = LANES // _WARP
+    threads = 2  # one's copies while the other computes
 
     def __init__(self, device: Device) -> None:
         self.device = device

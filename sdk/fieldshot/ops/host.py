@@ -16,6 +16,7 @@ from fieldshot.errors import DeviceError
 from fieldshot.ops import sources
 from fieldshot.ops.interface import Classifier
 from fieldshot.ops.kernels import KernelOps
+from fieldshot.system import cores
 
 __all__ = ["HostOps", "HostRunner", "library"]
 
@@ -35,7 +36,7 @@ class HostOps(KernelOps):
     """
 
     def __init__(self) -> None:
-        super().__init__(HostRunner(library(), "host"))
+        super().__init__(HostRunner(library(), "host", threads=cores()))
 
 
 @cache
@@ -76,12 +77,14 @@ class HostRunner:
         At most so many blocks a launch.
     warps : int
         Of a block in that library.
+    threads : int
+        That may call at once and finish sooner by it.
     """
 
     shared_bytes = _SHARED_BYTES
 
-    def __init__(self, library: ctypes.CDLL, name: str, *, blocks: int = 1, warps: int = 1) -> None:
-        self.library, self.name, self.blocks, self.warps = library, name, blocks, warps
+    def __init__(self, library: ctypes.CDLL, name: str, *, blocks: int = 1, warps: int = 1, threads: int = 1) -> None:
+        self.library, self.name, self.blocks, self.warps, self.threads = library, name, blocks, warps, threads
         self.about = f"CPU kernels, {Path(library._name).name.partition('.')[0]}"
         self.room = _Room()
         self._functions: dict[str, tuple[Any, type[ctypes.Structure]]] = {}

@@ -133,6 +133,7 @@ class Ops(Protocol):
 
     name: str
     about: str  # what runs, in words for a person
+    threads: int  # that may call at once and finish sooner by it
 
     def absorb(self, Z: Any, starts: Index) -> tuple[Float32, Float64]:
         """Transform embeddings and add up each class's: (N, D) any float -> (N, D) float32, (K, D) float64.

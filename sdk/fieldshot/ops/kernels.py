@@ -27,6 +27,7 @@ from fieldshot.ops.runner import Runner
 __all__ = ["KernelOps"]
 
 _QUERIES = 4  # kernels/predict.cu
+_STRIP = 8  # kernels/moment.cu
 _CHUNK_BYTES = 1 << 26  # embeddings that are on their way at once
 
 
@@ -42,6 +43,7 @@ class KernelOps:
         self.runner = runner
         self.name = runner.name
         self.about = runner.about
+        self.threads = runner.threads
 
     def absorb(self, Z: Any, starts: Index) -> tuple[Float32, Float64]:
         """Transform embeddings and add up each class's: (N, D) any float -> (N, D) float32, (K, D) float64."""
@@ -75,17 +77,18 @@ class KernelOps:
             part = np.ascontiguousarray(U[first : first + rows])
             slices = self.runner.slices(len(part), tiles)
             with self.runner.call() as call:
+                moment = call.out(np.float64, D, D)
                 fields: dict[str, Any] = {
                     "U": call.put(part),
                     "before": call.put(before),
-                    "partial": call.scratch(np.float64, slices, D, D),
-                    "moment": call.out(np.float64, D, D),
+                    "partial": moment if slices == 1 else call.scratch(np.float64, slices, D, D),
+                    "moment": moment,
                     "N": len(part),
                     "D": D,
                     "slices": slices,
                 }
                 call.launch("moment", tiles * slices, **fields)
-                call.launch("moment_reduce", -(-D // self.runner.warps), **fields)
+                call.launch("moment_reduce", -(-D // (_STRIP * self.runner.warps)), **fields)
                 (before,) = call.fetch()
         assert before is not None
         return before

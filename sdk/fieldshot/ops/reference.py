@@ -49,6 +49,7 @@ class ReferenceOps:
 
     name = "reference"
     about = "NumPy"
+    threads = 1  # NumPy's products have threads of their own
 
     def absorb(self, Z: Any, starts: Index) -> tuple[Float32, Float64]:
         """Transform embeddings and add up each class's: (N, D) any float -> (N, D) float32, (K, D) float64.

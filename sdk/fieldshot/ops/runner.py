@@ -51,12 +51,14 @@ class Runner(Protocol):
     """One build of the kernels.
 
     about : what runs, in words for a person.
+    threads : that may call at once and finish sooner by it.
     shared_bytes : what a block may have of shared memory.
     warps : rows that a block of a row-wise kernel works on at once.
     """
 
     name: str
     about: str
+    threads: int
     shared_bytes: int
     warps: int
 
