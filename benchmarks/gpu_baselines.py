@@ -59,7 +59,10 @@ def pull_of(member: Tensor, prior: Prior) -> Tensor:
 def system(R: Tensor, A: Tensor, member: Tensor, prior: Prior) -> tuple[Tensor, Tensor, float, Tensor]:
     """Pulled residuals R, Cholesky factor of H = R R^T + ridge, scale and ridge."""
     (N, D), K = R.shape, len(A)
-    spread = (R.square().sum() + prior.spread_weight * prior.spread) / (N - K + prior.spread_weight)
+    squares, inner = A.square().sum(1), A @ A.T
+    apart = squares[:, None] + squares - 2 * inner + torch.diag(torch.full_like(squares, math.inf))
+    expected = prior.spread * apart.min(1).values.mean()
+    spread = (R.square().sum() + prior.spread_weight * expected) / (N - K + prior.spread_weight)
     ridge = prior.covariance * spread / D
     R = R + pull_of(member, prior)[:, None] * (member @ A)
     factor, _ = torch.linalg.cholesky_ex(R @ R.T + ridge * torch.eye(N, device=R.device))  # does not wait

@@ -21,6 +21,8 @@
 #include "linear.cuh"
 #include "pull.cuh"
 
+constexpr double LEAST_DISTANCE = 1e-4;  // as in fieldshot/ops/reference.py
+
 KERNEL(fit, FitParams) {
   const int N = p.N, D = p.D, K = p.K;
   double* H = (double*)shared_memory();
@@ -88,8 +90,19 @@ KERNEL(fit, FitParams) {
     for (int j = i + 1 + warp_lane(); j < N; j += WARP) H[(size_t)i * N + j] = 0;
   }
   trace = block_sum(trace);
-  const double freedom = N - K;
-  const double spread = (trace + p.spread_weight * p.spread) / (freedom + p.spread_weight);
+  double apart = 0;
+  for (int k = lane(); k < K; k += LANES) {
+    double nearest = K > 1 ? INFINITY : 0;
+    for (int l = 0; l < K; ++l) {
+      const double distance = p.offsets[(size_t)k * (K + 1)] + p.offsets[(size_t)l * (K + 1)] -
+                              2 * p.offsets[(size_t)k * K + l];
+      if (l != k && distance < nearest) nearest = distance;
+    }
+    apart += nearest / K;
+  }
+  apart = block_sum(apart);
+  const double freedom = N - K, expected = p.spread * (apart > LEAST_DISTANCE ? apart : LEAST_DISTANCE);
+  const double spread = (trace + p.spread_weight * expected) / (freedom + p.spread_weight);
   const double ridge = p.covariance_prior * spread / D, scale = freedom + p.covariance_prior;
   for (int i = lane(); i < N; i += LANES) H[(size_t)i * N + i] += ridge;
   for (int t = lane(); t < N * K; t += LANES) {

@@ -44,7 +44,7 @@ def problem(
         kept_starts = np.append(0, np.cumsum(sizes)).astype(np.int32)
     second = REFERENCE.moment(U) if moment else None
     support = Support(kept, kept_starts, np.array(counts, np.float64), sums, second)
-    return Problem(Z, starts, support, Prior(mean, covariance, 0.1, 0.25, 2.0, 16.0 / D, 5.0))
+    return Problem(Z, starts, support, Prior(mean, covariance, 0.1, 0.6, 2.0, 16.0 / D, 5.0))
 
 
 def distance(got: Any, expected: Any) -> float:

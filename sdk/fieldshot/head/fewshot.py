@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FewShotHead"]
 
-# Typical squared distance of a transformed embedding from its class mean, for ImageNet backbones; it
-# counts as two degrees of freedom and so matters only while the head has hardly any samples to measure it.
-_SPREAD, _SPREAD_WEIGHT = 0.25, 2.0
+# Squared distance of a transformed embedding from its class mean, as a share of that of the class mean from the next;
+# it counts as two degrees of freedom and so matters only while the head has hardly any samples to measure it.
+_SPREAD, _SPREAD_WEIGHT = 0.6, 2.0
 # How far the distance of a class from the centre stands for its scatter while it has shown none, in samples.
 _PULL = 0.05
 # Scale of the logits before any sample could be held out (times 1 / D), and what it counts in samples.

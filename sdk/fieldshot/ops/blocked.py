@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fieldshot.ops.interface import Prior, Solution, Support
+from fieldshot.ops.reference import spread
 from fieldshot.ops.runner import Call, Runner
 
 __all__ = ["TILE", "System", "fit_blocked"]
@@ -226,5 +227,6 @@ def _scale_and_ridge(support: Support, prior: Prior) -> tuple[float, float]:
     else:
         everything = float(np.trace(support.moment))
     freedom = float(support.counts.sum()) - len(support.counts)
-    spread = (everything - of_means + prior.spread_weight * prior.spread) / (freedom + prior.spread_weight)
-    return freedom + prior.covariance, prior.covariance * spread / support.U.shape[1]
+    means = support.sums / support.counts[:, None]
+    apart = spread(everything - of_means, freedom, means - means.mean(axis=0), prior)
+    return freedom + prior.covariance, prior.covariance * apart / support.U.shape[1]

@@ -36,7 +36,8 @@ class Prior(NamedTuple):
     mean : weight of the centre of all classes in a class mean, in samples.
     covariance : weight of the round covariance in the shared covariance, in degrees of freedom.
     pull : how far a class's distance from the centre stands for its scatter while it has shown none, in samples.
-    spread : expected squared distance of a transformed embedding from its class mean.
+    spread : expected squared distance of a transformed embedding from its class mean, as a share of that between the
+        class mean and the next.
     spread_weight : weight of `spread` against the measured one, in degrees of freedom.
     temperature : factor on scores before the softmax, as long as the covariance is round.
     temperature_weight : weight of `temperature` against the measured one, in samples.

@@ -8,6 +8,8 @@ class means m_k ~ N(m, Sigma / mean_prior), samples u ~ N(m_k, Sigma). With
     r      = u - mu_k + s_k a_k                             residual of a sample from its pulled class mean
     S      = sum over samples of r r^T                      within-class scatter, nu = N - K degrees of freedom
     t      = expected variance per dimension
+           = (sum of |u - mu_k|^2 + spread_weight * spread * d) / ((nu + spread_weight) * D)
+    d      = mean over the classes of |a_k - a_l|^2 for the nearest l, so that no scale matters
     Sigma  = (S + covariance_prior * t * I) / (nu + covariance_prior)
     g_k    = n_k / (n_k + mean_prior)                       how far a class mean is believed
 
@@ -41,7 +43,10 @@ from fieldshot.ops.interface import (
     Transduction,
 )
 
-__all__ = ["ReferenceOps", "held_out_cosines", "held_out_scores", "softmax", "temperature"]
+__all__ = ["ReferenceOps", "held_out_cosines", "held_out_scores", "softmax", "spread", "temperature"]
+
+# Class means may lie on one another; no ridge may be 0. (Squared; kernels/fit.cu has it too.)
+_LEAST_DISTANCE = 1e-4
 
 
 class ReferenceOps:
@@ -195,10 +200,26 @@ def _setting(support: Support, prior: Prior) -> tuple[Float64, Float64, float, f
     else:
         scatter_trace = float(np.trace(support.moment) - np.einsum("kd,kd->", support.sums, means))
     freedom = float(support.counts.sum()) - len(support.counts)
-    spread = (scatter_trace + prior.spread_weight * prior.spread) / (freedom + prior.spread_weight)
-    ridge = prior.covariance * spread / support.U.shape[1]
+    ridge = prior.covariance * spread(scatter_trace, freedom, offsets, prior) / support.U.shape[1]
     residuals += (_pull(support.counts, prior)[:, None] * offsets)[support.index]
     return residuals, offsets, freedom + prior.covariance, ridge
+
+
+def spread(scatter_trace: float, freedom: float, offsets: Float64, prior: Prior) -> float:
+    """Squared distance of samples from their class means, measured and expected: t D, of offsets a_k (K, D)."""
+    expected = prior.spread * max(_nearest(offsets), _LEAST_DISTANCE)
+    return (scatter_trace + prior.spread_weight * expected) / (freedom + prior.spread_weight)
+
+
+def _nearest(offsets: Float64) -> float:
+    """Squared distance of a class mean from the nearest other one, averaged over the classes; 0 for a single one."""
+    if len(offsets) < 2:
+        return 0.0
+    inner = offsets @ offsets.T
+    squares = np.diag(inner)
+    apart = squares[:, None] + squares - 2.0 * inner
+    np.fill_diagonal(apart, np.inf)
+    return float(apart.min(axis=1).mean())
 
 
 def _gram_inverse(residuals: Float64, ridge: float) -> Float64:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.spatial.distance import cdist
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 
@@ -59,7 +60,9 @@ def written_out(U, index, classes, prior, variance=None, added=None):
     if added is None:
         added = residuals.T @ residuals - apart.T @ apart
     scatter = apart.T @ apart + added
-    spread = (np.sum(apart**2) + prior.spread_weight * prior.spread) / (freedom + prior.spread_weight)
+    nearest = [min(np.sum((a - b) ** 2) for b in np.delete(means, k, axis=0)) for k, a in enumerate(means)]
+    spread = np.sum(apart**2) + prior.spread_weight * prior.spread * np.mean(nearest)
+    spread /= freedom + prior.spread_weight
     if variance is None:
         variance = spread / U.shape[1]
     sigma = (scatter + prior.covariance * variance * np.eye(U.shape[1])) / (freedom + prior.covariance)
@@ -107,7 +110,8 @@ def test_one_shot_is_a_ridge_regression_on_the_prototypes():
     U, index = transform(rng.random((7, 64))), np.arange(7)
     solution = OPS.fit(support_of(U, index, 7), PRIOR)
     centred = U.astype(np.float64) - U.mean(axis=0)
-    ridge = Ridge(alpha=PRIOR.covariance * PRIOR.spread / 64, fit_intercept=False).fit(centred, np.eye(7))
+    apart = np.sort(cdist(centred, centred, "sqeuclidean"), axis=1)[:, 1].mean()
+    ridge = Ridge(alpha=PRIOR.covariance * PRIOR.spread * apart / 64, fit_intercept=False).fit(centred, np.eye(7))
     expected = PRIOR.covariance / (1.0 + PRIOR.mean) * ridge.coef_
     np.testing.assert_allclose(solution.weights, expected, rtol=1e-5, atol=1e-5)
 
@@ -199,3 +203,19 @@ def test_adapt_without_weight_changes_nothing_and_with_it_pulls_the_means(throug
         rtol=1e-4,
         atol=1e-3,
     )
+
+
+def test_at_one_shot_no_scale_matters():
+    rng = np.random.default_rng(1)
+    U, index = rng.random((5, 20)).astype(np.float32), np.arange(5)
+    one, other = (OPS.fit(support_of(factor * U, index, 5), PRIOR) for factor in (1.0, 0.5))
+    np.testing.assert_allclose(scores(0.5 * U, other), scores(U, one), rtol=1e-5)
+    assert other.temperature == pytest.approx(one.temperature)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_classes_that_lie_on_one_another_get_finite_scores(classes):
+    U = np.tile(transform(np.random.default_rng(2).random((1, 8))), (classes, 1))
+    solution = OPS.fit(support_of(U, np.arange(classes), classes), PRIOR)
+    assert np.isfinite(scores(U, solution)).all()
+    assert np.isfinite(solution.temperature)
