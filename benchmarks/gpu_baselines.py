@@ -122,19 +122,19 @@ def cosines(U: Tensor, means: Tensor, member: Tensor, counts: Tensor) -> tuple[T
 
 
 def adapt(
-    queries: Tensor, U: Tensor, member: Tensor, weights: Tensor, bias: Tensor, prior: Prior, rule: Transduction
+    queries: Tensor, U: Tensor, member: Tensor, share: Tensor, prior: Prior, rule: Transduction
 ) -> tuple[Tensor, Tensor]:
-    """Expectation maximisation of the class means over transformed queries (M, D): new weights and bias."""
+    """Expectation maximisation of the means over transformed queries (M, D) of shares (M, K): weights and bias."""
     before, sums = member.sum(0), member.T @ U
     means = sums / before[:, None]
     R, factor, scale, ridge = system(U - member @ means, means - means.mean(0), member, prior)
     for _ in range(rule.steps):
-        share = rule.weight * torch.softmax(rule.temperature * (queries @ weights.T + bias), 1)
-        counts = before + share.sum(0)
-        means = (sums + share.T @ queries) / counts[:, None]
+        counts = before + rule.weight * share.sum(0)
+        means = (sums + rule.weight * share.T @ queries) / counts[:, None]
         A = means - means.mean(0)
         directions = (A - torch.cholesky_solve(R @ A.T, factor).T @ R) / ridge
         weights, bias = linear(counts, means.mean(0), A, directions, scale, prior)
+        share = torch.softmax(rule.temperature * (queries @ weights.T + bias), 1)
     return weights, bias
 
 
@@ -223,11 +223,11 @@ def predict_sides(classifier: Classifier, Z: np.ndarray) -> dict[str, Callable[[
 
 
 def adapt_sides(
-    queries: np.ndarray, weights: np.ndarray, bias: np.ndarray, support: Support, prior: Prior, rule: Transduction
+    queries: np.ndarray, shares: np.ndarray, support: Support, prior: Prior, rule: Transduction
 ) -> dict[str, Callable[[], object]]:
     """The work of `adapt`."""
     member = member_of(support)
-    return sides_of(lambda *tensors: adapt(*tensors, prior, rule), queries, support.U, member, weights, bias)
+    return sides_of(lambda *tensors: adapt(*tensors, prior, rule), queries, support.U, member, np.float32(shares))
 
 
 def moment_sides(U: np.ndarray) -> dict[str, Callable[[], object]]:

@@ -167,7 +167,7 @@ def answers(ops: Ops, given: Problem) -> bytes:
     solution = ops.fit(given.support, given.prior)
     prediction = ops.predict(ops.load(Classifier(*solution[:4])), given.Z, top=3, cosines=True)
     rule = Transduction(solution.temperature, 0.2, 10)
-    adapted = ops.adapt(U[::2].copy(), solution.weights, solution.bias, given.support, given.prior, rule)
+    adapted = ops.adapt(U[::2].copy(), prediction.probabilities[::2], given.support, given.prior, rule)
     return b"".join(np.asarray(array).tobytes() for array in (U, sums, ops.moment(U), *solution, *prediction, *adapted))
 
 

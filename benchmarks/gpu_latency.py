@@ -151,7 +151,8 @@ class Bench:
         solution = ReferenceOps().fit(given.support, given.prior)
         rule = Transduction(solution.temperature, 0.2, 10)
         fitted = {device: FewShotHead(device=device).fit(given.Z, y) for device in self.devices}
-        state = (U, solution.weights, solution.bias, given.support, given.prior, rule)
+        shares = ReferenceOps().predict(Classifier(*solution[:4]), Z).probabilities
+        state = (U, shares, given.support, given.prior, rule)
         sides = {
             **self.heads(lambda device: lambda: fitted[device].adapt(Z)),
             **self.operations(lambda ops: ops.adapt(*state)),

@@ -171,9 +171,9 @@ struct AdaptParams {
   const double* inverse;   // (N, N) in the dual case, else (D, D): H^-1
   const double* counts;    // (K)
   const double* sums;      // (K, D)
-  float* weights;          // (K, D), start and result
-  float* bias;             // (K), start and result
-  double* share;           // scratch (M, K)
+  float* weights;          // (K, D)
+  float* bias;             // (K)
+  double* share;           // (M, K), the start; overwritten
   double* soft_counts;     // scratch (K)
   float* means;            // scratch (K, D)
   float* offsets;          // scratch (K, D)

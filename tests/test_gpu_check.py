@@ -153,8 +153,9 @@ def test_torch_does_the_same_work(benchmark_module: Import, ways: int, shots: in
     np.testing.assert_array_equal(best, wanted.best)
 
     rule = Transduction(classifier.temperature, 0.2, 10)
-    adapted = torch_ops.adapt(U[::2], U, member, weights, bias, given.prior, rule)
-    state = (given.support.U[::2], classifier.weights, classifier.bias, given.support, given.prior, rule)
+    shares = wanted.probabilities[::2]
+    adapted = torch_ops.adapt(U[::2], U, member, torch.from_numpy(shares).float(), given.prior, rule)
+    state = (given.support.U[::2], shares, given.support, given.prior, rule)
     for got, want in zip(adapted, REFERENCE.adapt(*state), strict=True):
         assert distance(got.numpy(), want) < TOLERANCE
 
@@ -173,7 +174,8 @@ def test_the_sides_that_torch_has_on_a_gpu_run_on_the_cpu(
     given = problem([3] * 4, 32)
     solution = REFERENCE.fit(given.support, given.prior)
     rule = Transduction(solution.temperature, 0.2, 2)
-    state = (given.support.U[::2].copy(), solution.weights, solution.bias, given.support, given.prior, rule)
+    shares = REFERENCE.predict(Classifier(*solution[:4]), given.Z[::2]).probabilities
+    state = (given.support.U[::2].copy(), shares, given.support, given.prior, rule)
     for sides in (
         torch_ops.fit_sides(given, compiled=False),
         torch_ops.predict_sides(Classifier(*solution[:4]), given.Z),

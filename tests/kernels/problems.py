@@ -80,7 +80,7 @@ def errors_of(ops: Ops, given: Problem) -> dict[str, float]:
 
     queries = np.ascontiguousarray(expected_U[::2])
     rule = Transduction(expected.temperature, 0.2, 10)
-    state = (queries, expected.weights, expected.bias, given.support, given.prior, rule)
+    state = (queries, answers.probabilities[::2], given.support, given.prior, rule)
     for name, one, other in zip(("weights", "bias"), ops.adapt(*state), REFERENCE.adapt(*state), strict=True):
         errors[f"adapt {name}"] = distance(one, other)
     return errors

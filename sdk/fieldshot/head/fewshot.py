@@ -16,7 +16,8 @@ from fieldshot.head.calibration import open_set, whole_support_factor
 from fieldshot.head.contract import Estimator, checked_embeddings, checked_labels, embedding_rows, not_fitted
 from fieldshot.head.learning import Progress, learned, unsortable
 from fieldshot.head.statistics import ClassStatistics, joined, pooled
-from fieldshot.ops import Classifier, Ops, Prediction, Prior, Transduction, find_ops
+from fieldshot.head.transduction import adapted
+from fieldshot.ops import Classifier, Ops, Prediction, Prior, find_ops
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,11 +35,6 @@ _PULL = 0.05
 _TEMPERATURE, _TEMPERATURE_WEIGHT = 16.0, 5.0
 # So many samples of all classes together are held out past D samples, so that a fit's time stays bounded.
 _HELD_OUT = 1024
-# What an unlabelled sample counts against a labelled one: so much at most, and in all classes of n no more than the
-# second divided by n, for what many labels have settled unlabelled samples of unequal classes can only spoil.
-_ADAPT_WEIGHT, _ADAPT_WEIGHT_IN_ALL, _ADAPT_STEPS = 0.1, 0.5, 10
-# They choose their classes more sharply than confidences say: spread shares pull all means to the centre.
-_ADAPT_SHARPNESS = 4.0
 
 
 class _Fitted(NamedTuple):
@@ -85,6 +81,8 @@ class FewShotHead(Estimator):
         Cosines (`open_score`) below it are unknown; nan where the samples are too few to say.
     open_set_ : OpenSet
         The threshold with its estimated error rates and the number of samples they stand on.
+    adaptation_ : Adaptation or None
+        What `adapt` has decided; None for a head that has not looked at unlabelled embeddings.
     """
 
     def __init__(
@@ -196,9 +194,9 @@ class FewShotHead(Estimator):
     def adapt(self, Z: ArrayLike) -> Self:
         """A new head that has also looked at unlabelled embeddings; this one stays as it is.
 
-        Transductive: each unlabelled sample pulls the class means by its probability, at a tenth of a
-        labelled sample's weight, and at less from six samples a class on. That weight is low on purpose:
-        heavier ones gain more while all classes are equally frequent in `Z`, and lose when they are not.
+        Transductive: each unlabelled sample pulls the class means by its probabilities. How much it counts the head
+        decides, and tells in `adaptation_`: less the more labelled samples a class has, and less the less equally
+        frequent the classes seem to be in `Z`.
 
         Parameters
         ----------
@@ -208,9 +206,9 @@ class FewShotHead(Estimator):
         self._fitted()
         Z = checked_embeddings(Z, expected=self.n_features_in_, name=type(self).__name__)
         unlabelled, _ = self._ops().absorb(Z, np.array([0, len(Z)], np.int32))
-        adapted = copy.copy(self)
-        adapted._refit(self._statistics, self.n_features_in_, unlabelled)
-        return adapted
+        head = copy.copy(self)
+        head._refit(self._statistics, self.n_features_in_, unlabelled)
+        return head
 
     # --- predicting -------------------------------------------------------------------------------
 
@@ -304,7 +302,7 @@ class FewShotHead(Estimator):
         classes = _sorted(list(statistics))
         if not classes:
             # The last class was forgotten: as before the first fit.
-            for name in ("_state", "classes_", "n_features_in_", "open_set_", "threshold_"):
+            for name in ("_state", "classes_", "n_features_in_", "open_set_", "threshold_", "adaptation_"):
                 delattr(self, name)
             self._statistics, self._unlabelled = {}, None
             return
@@ -314,15 +312,14 @@ class FewShotHead(Estimator):
         unknown = open_set(solution.known, solution.unknown, len(classes), self.false_accept_rate)
         weights, bias = solution.weights, solution.bias
         temperature = solution.temperature * whole_support_factor(support.counts)
+        adaptation = None
         if unlabelled is not None:
-            weight = min(_ADAPT_WEIGHT, _ADAPT_WEIGHT_IN_ALL / float(support.counts.mean()))
-            rule = Transduction(_ADAPT_SHARPNESS * temperature, weight, _ADAPT_STEPS)
-            weights, bias = ops.adapt(unlabelled, weights, bias, support, prior, rule)
+            weights, bias, temperature, adaptation = adapted(unlabelled, solution, temperature, support, prior, ops)
         classifier = Classifier(weights, bias, solution.prototypes, temperature)
         loaded = ops.load(classifier)
         self._statistics, self._unlabelled = statistics, unlabelled
         self.classes_, self.n_features_in_ = _label_array(classes), dim
-        self.open_set_ = unknown
+        self.open_set_, self.adaptation_ = unknown, adaptation
         self.threshold_ = unknown.threshold
         self._state = _Fitted(self.classes_, classifier, ops, loaded)
 

@@ -121,7 +121,7 @@ class Transduction(NamedTuple):
     """How unlabelled samples pull the class means.
 
     temperature : factor on scores before the softmax.   weight : what an unlabelled sample counts against
-    a labelled one.   steps : rounds.
+    a labelled one.   steps : rounds, 1 at least.
     """
 
     temperature: float
@@ -162,11 +162,10 @@ class Ops(Protocol):
     def adapt(
         self,
         unlabelled: Float32,
-        weights: Float32,
-        bias: Float32,
+        shares: Float64,
         support: Support,
         prior: Prior,
         rule: Transduction,
     ) -> tuple[Float32, Float32]:
-        """Let unlabelled samples (M, D) pull the class means: new weights (K, D) and bias (K,)."""
+        """Let unlabelled samples (M, D) of classes by `shares` (M, K) pull the means: weights (K, D) and bias (K,)."""
         ...

@@ -189,13 +189,12 @@ class KernelOps:
     def adapt(
         self,
         unlabelled: Float32,
-        weights: Float32,
-        bias: Float32,
+        shares: Float64,
         support: Support,
         prior: Prior,
         rule: Transduction,
     ) -> tuple[Float32, Float32]:
-        """Let unlabelled samples (M, D) pull the class means: new weights (K, D) and bias (K,)."""
+        """Let unlabelled samples (M, D) of classes by `shares` (M, K) pull the means: weights (K, D) and bias (K,)."""
         (M, D), K = unlabelled.shape, len(support.counts)
         double, single = np.float64, np.float32
         with self.runner.call() as call:
@@ -212,9 +211,9 @@ class KernelOps:
                 inverse=inverse,
                 counts=system.counts,
                 sums=system.sums,
-                weights=call.inout(weights),
-                bias=call.inout(bias),
-                share=call.scratch(double, M, K),
+                weights=call.out(single, K, D),
+                bias=call.out(single, K),
+                share=call.inout(np.ascontiguousarray(shares, double)),
                 soft_counts=call.scratch(double, K),
                 means=call.scratch(single, K, D),
                 offsets=call.scratch(single, K, D),
@@ -233,8 +232,8 @@ class KernelOps:
                 K=K,
                 steps=rule.steps,
             )
-            _, weights_out, bias_out = call.fetch()
-        return weights_out, bias_out
+            _, weights, bias, _ = call.fetch()
+        return weights, bias
 
 
 def _float32(Z: Any) -> Float32:

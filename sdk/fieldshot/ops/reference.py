@@ -98,16 +98,15 @@ class ReferenceOps:
     def adapt(
         self,
         unlabelled: Float32,
-        weights: Float32,
-        bias: Float32,
+        shares: Float64,
         support: Support,
         prior: Prior,
         rule: Transduction,
     ) -> tuple[Float32, Float32]:
-        """Let unlabelled samples (M, D) pull the class means: new weights (K, D) and bias (K,).
+        """Let unlabelled samples (M, D) of classes by `shares` (M, K) pull the means: weights (K, D) and bias (K,).
 
         Expectation maximisation over the class means with the covariance held: each unlabelled sample
-        counts for each class by its probability there, times `rule.weight`.
+        counts for each class by its share of it, times `rule.weight`, and its shares are its probabilities.
         """
         residuals, _, scale, ridge = _setting(support, prior)
         scatter = inverse = np.zeros((0, 0))
@@ -117,10 +116,8 @@ class ReferenceOps:
             scatter = _regular(support, support.moment, ridge, prior)
         queries = unlabelled.astype(np.float64)
         for _ in range(rule.steps):
-            logits = rule.temperature * (queries @ weights.T + bias)
-            share = np.exp(logits - logits.max(axis=1, keepdims=True))
-            share *= rule.weight / share.sum(axis=1, keepdims=True)
-            counts, sums = support.counts + share.sum(axis=0), support.sums + share.T @ queries
+            pulls = rule.weight * shares
+            counts, sums = support.counts + pulls.sum(axis=0), support.sums + pulls.T @ queries
             means = sums / counts[:, None]
             offsets = means - means.mean(axis=0)
             if support.moment is None:
@@ -128,6 +125,7 @@ class ReferenceOps:
             else:
                 directions = np.linalg.solve(scatter, offsets.T).T
             weights, bias = _linear(counts, means.mean(axis=0), offsets, directions, scale, prior)
+            shares = softmax(rule.temperature * (queries @ weights.T + bias))
         return weights, bias
 
 

@@ -12,7 +12,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 
 from fieldshot.ops import Prior, Support, Transduction
-from fieldshot.ops.reference import ReferenceOps, held_out_scores
+from fieldshot.ops.reference import ReferenceOps, held_out_scores, softmax
 
 PRIOR = Prior(2.0, covariance=50.0, pull=0.3, spread=0.25, spread_weight=2.0, temperature=0.1, temperature_weight=5.0)
 OPS = ReferenceOps()
@@ -177,22 +177,21 @@ def test_adapt_without_weight_changes_nothing_and_with_it_pulls_the_means(throug
     counts, sums = support.counts, support.sums
     solution = OPS.fit(support, PRIOR)
     queries, _ = problem(5, n=31)
-    still = (queries, solution.weights, solution.bias, support, PRIOR)
-    weights, bias = OPS.adapt(*still, Transduction(temperature=0.3, weight=0.0, steps=3))
+    shares = softmax(0.3 * scores(queries, solution).astype(np.float64))
+    weights, bias = OPS.adapt(queries, shares, support, PRIOR, Transduction(temperature=0.3, weight=0.0, steps=3))
     np.testing.assert_allclose(weights, solution.weights, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(bias, solution.bias, rtol=1e-4, atol=1e-3)
 
     # One round written out: soft counts and sums in the place of counts and sums, the covariance held.
-    weights, bias = OPS.adapt(*still, Transduction(temperature=0.3, weight=0.5, steps=1))
-    logits = 0.3 * (queries @ solution.weights.T + solution.bias).astype(np.float64)
-    share = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    rule = Transduction(temperature=0.3, weight=0.5, steps=1)
+    weights, bias = OPS.adapt(queries, shares, support, PRIOR, rule)
     means = sums / counts[:, None]
     residuals = U - means[index]
     _, _, (variance, added) = written_out(U, index, 4, PRIOR)
     sigma = residuals.T @ residuals + added + PRIOR.covariance * variance * np.eye(U.shape[1])
     sigma /= len(U) - 4 + PRIOR.covariance
-    soft_counts = counts + 0.5 * share.sum(axis=0)
-    soft_means = (sums + 0.5 * share.T @ queries) / soft_counts[:, None]
+    soft_counts = counts + 0.5 * shares.sum(axis=0)
+    soft_means = (sums + 0.5 * shares.T @ queries) / soft_counts[:, None]
     trust = soft_counts / (soft_counts + PRIOR.mean)
     offsets = soft_means - soft_means.mean(axis=0)
     expected = trust[:, None] * np.linalg.solve(sigma, offsets.T).T
@@ -203,6 +202,11 @@ def test_adapt_without_weight_changes_nothing_and_with_it_pulls_the_means(throug
         rtol=1e-4,
         atol=1e-3,
     )
+    # The next round starts from the shares that this one gives.
+    again = softmax(0.3 * (queries @ weights.T + bias).astype(np.float64))
+    twice = OPS.adapt(queries, shares, support, PRIOR, rule._replace(steps=2))
+    for got, want in zip(twice, OPS.adapt(queries, again, support, PRIOR, rule), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
 
 
 def test_at_one_shot_no_scale_matters():
