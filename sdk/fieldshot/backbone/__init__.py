@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Sized
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy.typing as npt
 from fieldshot.backbone.bundle import Bundle
 from fieldshot.backbone.engine import Engine, create
 from fieldshot.backbone.pipeline import outputs
+from fieldshot.backbone.views import MOST, check_views, views_of
 from fieldshot.errors import BundleError, OptionError, PictureError
 from fieldshot.images import Picture, Preprocessing, as_items, decode
 
@@ -35,15 +38,18 @@ class Backbone:
         Where it comes from.
     path : Path or None
         File or folder of the bundle; None for the embedded one.
+    views : int
+        So many views of each picture are embedded, and their embeddings averaged (docs/views.md).
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, *, path: Path | None) -> None:
+    def __init__(self, bundle: Bundle, engine: Engine, *, path: Path | None, views: int = 1) -> None:
         self.bundle = bundle
         self.path = path
+        self.views = check_views(views)
         self._engine = engine
 
     @classmethod
-    def default(cls, *, engine: str = "auto", threads: int | None = None) -> Backbone:
+    def default(cls, *, engine: str = "auto", threads: int | None = None, views: int = 1) -> Backbone:
         """Load the backbone that comes with fieldshot; parameters and errors as in ``load``."""
         if not _DEFAULT.exists():
             raise BundleError(
@@ -51,10 +57,12 @@ class Backbone:
                 hint="reinstall fieldshot, or pass a bundle of your own to Backbone.load",
             )
         bundle = Bundle.open(_DEFAULT)
-        return cls(bundle, create(engine, bundle, threads), path=None)
+        return cls(bundle, create(engine, bundle, threads), path=None, views=views)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], engine: str = "auto", *, threads: int | None = None) -> Backbone:
+    def load(
+        cls, path: str | os.PathLike[str], engine: str = "auto", *, threads: int | None = None, views: int = 1
+    ) -> Backbone:
         """Load a backbone from a bundle and check that it gives the embeddings that the bundle states.
 
         Parameters
@@ -65,6 +73,8 @@ class Backbone:
             What runs the network; ``auto`` takes the fastest there is.
         threads : int, optional
             Threads of one run on the CPU, and of those that prepare pictures; left out, as many as the machine offers.
+        views : {1, 2, 3}
+            Views of each picture to average over: more are more accurate, and take as many times as long.
 
         Raises
         ------
@@ -75,10 +85,10 @@ class Backbone:
         EngineError
             If the engine is not there, or gives other embeddings.
         OptionError
-            If ``engine`` or ``threads`` is none of these.
+            If ``engine``, ``threads`` or ``views`` is none of these.
         """
         bundle = Bundle.open(path)
-        return cls(bundle, create(engine, bundle, threads), path=bundle.path)
+        return cls(bundle, create(engine, bundle, threads), path=bundle.path, views=views)
 
     def __repr__(self) -> str:
         return f"Backbone(name={self.name!r}, dim={self.dim}, engine={self.engine!r}, contract={self.contract!r})"
@@ -101,7 +111,8 @@ class Backbone:
     @property
     def contract(self) -> str:
         """Digest of weights, preprocessing and precision: only embeddings of equal contracts may be compared."""
-        return self.bundle.contract(self._engine.precision)
+        digest = self.bundle.contract(self._engine.precision)
+        return digest if self.views == 1 else f"{digest}-{self.views}-views"
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -123,8 +134,32 @@ class Backbone:
             "licence": self.bundle.manifest["licence"],
             "source": self.bundle.manifest["source"],
             "preprocessing": self.preprocessing.to_json(),
+            "views": self.views,
             "engine": self._engine.info(),
         }
+
+    def with_views(self, views: int) -> Backbone:
+        """The same network, on so many views of each picture."""
+        return Backbone(self.bundle, self._engine, path=self.path, views=views)
+
+    def views_within(self, budget_ms: float) -> int:
+        """The most views that embed a picture in so many milliseconds here, decoding left out; 1 at least.
+
+        It is measured on the spot, as the median of five pictures.
+        """
+        if not budget_ms > 0:
+            raise OptionError(f"budget_ms must be above 0 (got {budget_ms!r})", hint="33 is one frame of 30 a second")
+        picture = np.zeros((*self.preprocessing.size, 3), np.uint8)
+        for views in range(MOST, 1, -1):
+            several, times = self.with_views(views), []
+            several.embed([picture])
+            for _ in range(5):
+                start = perf_counter()
+                several.embed([picture])
+                times.append(perf_counter() - start)
+            if 1e3 * sorted(times)[2] <= budget_ms:
+                return views
+        return 1
 
     def run(self, inputs: Floats) -> Floats:
         """Run the network alone: inputs (N, 3, height, width) that are preprocessed already -> (N, D), float32."""
@@ -207,29 +242,37 @@ class Backbone:
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise OptionError(f"batch_size must be a whole number above 0 (got {batch_size!r})", hint="leave it at 32")
         alone = isinstance(items, Sized) and len(items) == 1
+        shape = (self.views, 3, *self.preprocessing.size)
 
         def prepare(numbered: tuple[int, Item], out: Floats) -> None:
             number, item = numbered
             try:
-                self.preprocessing.apply(read(item), out)
+                for view, seen in zip(views_of(read(item), self.views), out, strict=True):
+                    self.preprocessing.apply(view, seen)
             except PictureError as error:
                 if isinstance(item, (str, os.PathLike)) or alone:
                     raise
                 raise PictureError(f"picture {number}: {error.message}", hint=error.hint) from error
 
         if alone:
-            inputs = np.empty((1, 3, *self.preprocessing.size), np.float32)
-            prepare(next(iter(enumerate(items))), inputs[0])
-            yield self._engine.run(inputs)
+            inputs = np.empty(shape, np.float32)
+            prepare(next(iter(enumerate(items))), inputs)
+            yield self._averaged(self._engine.run, inputs[None])
             return
         stream = outputs(
             enumerate(items),
             prepare,
-            self._engine.run_beside,
-            (3, *self.preprocessing.size),
-            batch_size=min(batch_size, self._engine.batch_size),
+            partial(self._averaged, self._engine.run_beside),
+            shape,
+            batch_size=min(batch_size, max(1, self._engine.batch_size // self.views)),
             workers=self._engine.workers,
         )
         # closing: the threads end here and now when the network, a picture or the caller raises
         with closing(stream):
             yield from stream
+
+    def _averaged(self, run: Callable[[Floats], Floats], inputs: Floats) -> Floats:
+        """Embeddings (n, D) of inputs (n, views, 3, height, width)."""
+        n, views, *shape = inputs.shape
+        embeddings = run(inputs.reshape(n * views, *shape))
+        return embeddings if views == 1 else embeddings.reshape(n, views, -1).mean(axis=1)

@@ -26,7 +26,7 @@ def outputs(
     items: Iterable[Item],
     prepare: Callable[[Item, Floats], object],
     run: Callable[[Floats], Floats],
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     *,
     batch_size: int,
     workers: int,
@@ -45,8 +45,8 @@ def outputs(
     run : callable
         ``run(inputs)`` returns the output of inputs (n, *shape); called in threads, in as many at once as there are
         workers.
-    shape : (int, int, int)
-        Channels, height and width of one input.
+    shape : tuple of int
+        Of the input of one item.
     batch_size : int
         Most items in a batch.
     workers : int

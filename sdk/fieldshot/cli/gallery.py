@@ -36,6 +36,13 @@ def register(commands: Commands) -> None:
     enroll.add_argument("files", nargs="*", type=Path, metavar="FILES", help="pictures, or folders of them")
     enroll.add_argument("--from", dest="folder", type=Path, metavar="DIR", help="folder of classes instead of a label")
     enroll.add_argument("--keep-pictures", action="store_true", help="in a new gallery: store the pictures too")
+    enroll.add_argument(
+        "--budget-ms",
+        type=float,
+        metavar="MS",
+        help="in a new gallery: time that a picture may take to embed here; what is left of it goes into more views of "
+        "the picture, for accuracy",
+    )
     enroll.set_defaults(usage_error=enroll.error)
 
     recognize = _add(
@@ -118,7 +125,8 @@ def _enroll(arguments: argparse.Namespace) -> None:
     recognizer, created = _open_to_enroll(arguments)
     with recognizer:
         if created and not arguments.json:
-            print(f"created {shown(arguments.gallery)} with backbone {recognizer.backbone.name}")
+            views = f", {recognizer.backbone.views} views" if recognizer.backbone.views > 1 else ""
+            print(f"created {shown(arguments.gallery)} with backbone {recognizer.backbone.name}{views}")
         before = recognizer.gallery.version()
         try:
             with _naming_the_way_out(), progress("enroll") as show:
@@ -144,16 +152,24 @@ def _open_to_enroll(arguments: argparse.Namespace) -> tuple[Recognizer, bool]:
 
     if not arguments.gallery.exists():
         try:
-            made = Recognizer.create(arguments.gallery, arguments.backbone, keep_pictures=arguments.keep_pictures)
+            made = Recognizer.create(
+                arguments.gallery,
+                arguments.backbone,
+                keep_pictures=arguments.keep_pictures,
+                budget_ms=arguments.budget_ms,
+            )
             return made, True
         except GalleryError:
             if not arguments.gallery.exists():  # else another program made it meanwhile
                 raise
     recognizer = Recognizer.open(arguments.gallery, backbone=arguments.backbone)
+    late = "--budget-ms" if arguments.budget_ms is not None else None
     if arguments.keep_pictures and not recognizer.gallery.keep_pictures:
+        late = "--keep-pictures"
+    if late:
         recognizer.close()
         raise OptionError(
-            f"--keep-pictures must be chosen when a gallery is made (got {arguments.gallery}, made without)",
+            f"{late} must be chosen when a gallery is made (got {arguments.gallery}, made without)",
             hint="leave it out, or enrol into a new gallery",
         )
     return recognizer, False

@@ -9,7 +9,7 @@ from fieldshot.backbone import Backbone
 from fieldshot.errors import ContractError, MissingFileError
 from fieldshot.gallery import Gallery
 
-__all__ = ["backbone_facts", "check_contract", "find_backbone", "load_backbone"]
+__all__ = ["backbone_facts", "check_contract", "find_backbone", "load_backbone", "views_of_gallery"]
 
 
 def load_backbone(backbone: Backbone | str | os.PathLike[str] | None, *, engine: str, threads: int | None) -> Backbone:
@@ -38,6 +38,11 @@ def find_backbone(gallery: Gallery, *, engine: str, threads: int | None) -> Back
     return load_backbone(path, engine=engine, threads=threads)
 
 
+def views_of_gallery(gallery: Gallery) -> int:
+    """The views that its pictures were embedded by; those before there were views, by one."""
+    return int(gallery.meta.get("views", "1"))
+
+
 def backbone_facts(backbone: Backbone) -> dict[str, str]:
     """What a gallery records of its backbone: enough to find it, and to say what differs from another."""
     return {
@@ -45,6 +50,7 @@ def backbone_facts(backbone: Backbone) -> dict[str, str]:
         "bundle": "" if backbone.path is None else os.path.abspath(backbone.path),
         "weights": backbone.bundle.manifest["files"]["backbone.onnx"]["sha256"],
         "preprocessing": json.dumps(backbone.preprocessing.to_json(), sort_keys=True),
+        "views": str(backbone.views),
     }
 
 
@@ -66,6 +72,9 @@ def check_contract(gallery: Gallery, backbone: Backbone) -> None:
         then, now = json.loads(theirs["preprocessing"]), json.loads(ours["preprocessing"])
         keys = [key for key in now if now[key] != then.get(key)]
         differences += [f"other preprocessing ({key} {now[key]}, not {then.get(key)})" for key in keys]
+    views = str(views_of_gallery(gallery))
+    if views != ours["views"]:
+        differences.append(f"other views ({ours['views']}, not {views})")
     kept = " from the pictures that this one keeps" if gallery.keep_pictures else " from the original pictures"
     raise ContractError(
         f"backbone must be {theirs['backbone']!r} with contract {gallery.contract}, which the gallery was"

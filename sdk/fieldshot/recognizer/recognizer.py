@@ -20,7 +20,13 @@ from fieldshot.gallery import Gallery, Operation, clean_label
 from fieldshot.ops import find_ops
 from fieldshot.recognizer.intake import Batch, Progress, embedded
 from fieldshot.recognizer.model import Model, Recognition
-from fieldshot.recognizer.opening import backbone_facts, check_contract, find_backbone, load_backbone
+from fieldshot.recognizer.opening import (
+    backbone_facts,
+    check_contract,
+    find_backbone,
+    load_backbone,
+    views_of_gallery,
+)
 
 __all__ = ["EnrollResult", "Recognizer"]
 
@@ -82,6 +88,7 @@ class Recognizer:
         backbone: Backbone | str | os.PathLike[str] | None = None,
         *,
         keep_pictures: bool = False,
+        budget_ms: float | None = None,
         engine: str = "auto",
         threads: int | None = None,
         false_accept_rate: float | None = None,
@@ -97,6 +104,10 @@ class Recognizer:
             What turns pictures into embeddings; the embedded one if left out.
         keep_pictures : bool
             Store the original pictures too, so that another backbone can embed them later.
+        budget_ms : float, optional
+            Milliseconds that a picture may take to embed on this device. Where there is time for two or three views
+            of it, their embeddings are averaged, which is more accurate (docs/views.md); the gallery keeps to that
+            number wherever it is opened. Left out, a backbone's own number of views, one unless stated.
         engine, threads
             As for `Backbone.load`.
         false_accept_rate : float, optional
@@ -114,6 +125,8 @@ class Recognizer:
         """
         find_ops(device)  # before there is a file
         loaded = load_backbone(backbone, engine=engine, threads=threads)
+        if budget_ms is not None:
+            loaded = loaded.with_views(loaded.views_within(budget_ms))
         gallery = Gallery.create(
             path,
             contract=loaded.contract,
@@ -163,6 +176,7 @@ class Recognizer:
                 loaded = find_backbone(gallery, engine=engine, threads=threads)
             else:
                 loaded = load_backbone(backbone, engine=engine, threads=threads)
+            loaded = loaded.with_views(views_of_gallery(gallery))
             recognizer = cls(gallery, loaded, false_accept_rate=false_accept_rate, device=device)
             recognizer._refresh()  # here, so that the first recognition does not wait for the head
             return recognizer

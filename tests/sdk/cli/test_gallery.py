@@ -25,6 +25,14 @@ def test_enroll_a_folder_of_classes(shell: Shell, pictures: Path, tiny_bundle: P
     assert [(row["label"], row["added"], row["duplicates"]) for row in again["labels"]] == [(n, 0, 8) for n in COLOURS]
 
 
+def test_time_that_is_left_goes_into_views(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
+    budget = ("--budget-ms", "10000")
+    out = shell("enroll", "a.gallery", "--from", pictures, "--backbone", tiny_bundle, *budget)
+    assert out.startswith("created a.gallery with backbone tiny-0, 3 views\n")
+    error = shell.fails("enroll", "a.gallery", "--from", pictures, *budget)
+    assert "--budget-ms must be chosen when a gallery is made" in error
+
+
 def test_enroll_one_label_with_files_and_folders(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
     some = [pictures / "leaf/0.png", pictures / "leaf/1.png"]
     shell("enroll", "a.gallery", "leaf", "--backbone", tiny_bundle, *some)  # an option between label and files

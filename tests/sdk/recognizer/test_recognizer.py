@@ -451,3 +451,28 @@ def test_a_read_only_gallery_recognises(tiny_bundle: Path) -> None:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     shutil.rmtree(folder)
+
+
+def test_a_gallery_keeps_to_the_views_that_there_was_time_for(tmp_path: Path, backbone: Backbone) -> None:
+    path = tmp_path / "a.gallery"
+    with Recognizer.create(path, backbone, budget_ms=10_000.0) as made:
+        assert made.backbone.views == 3
+        made.enroll_many({colour: several(colour, 3) for colour in COLOURS})
+        expected = made.recognize(picture("red", 50)).scores
+    for given in (None, backbone, backbone.path):
+        with Recognizer.open(path, backbone=given) as again:
+            assert again.backbone.views == again.info()["backbone"]["views"] == 3
+            assert again.recognize(picture("red", 50)).scores == expected
+    with Recognizer.open(path) as again, pytest.raises(ContractError, match=r"other views \(1, not 3\)"):
+        Recognizer(again.gallery, backbone)
+    with Recognizer.create(tmp_path / "b.gallery", backbone, budget_ms=1e-6) as made:
+        assert made.backbone.views == 1
+
+
+def test_a_gallery_from_before_there_were_views_is_one_of_one(tmp_path: Path, backbone: Backbone) -> None:
+    with Recognizer.create(tmp_path / "a.gallery", backbone) as made:
+        made.enroll("red", several("red", 2))
+    with sqlite3.connect(tmp_path / "a.gallery") as db:
+        db.execute("DELETE FROM meta WHERE key = 'views'")
+    with Recognizer.open(tmp_path / "a.gallery", backbone=backbone.with_views(3)) as again:
+        assert again.backbone.views == 1
