@@ -1,8 +1,8 @@
 # make demo        see it work: install into .venv, enrol and recognise real photographs, draw demo/
 # make test        every test                    make check       style, lint, types
 # make bench       the benchmarks                make kernels     compile for CPU and GPUs (needs nvcc)
-# make accuracy    accuracy over the grid        make gpu-check   what only a GPU can tell
-# make clean       remove what these made
+# make accuracy    accuracy over the grid        make scale       a million samples
+# make gpu-check   what only a GPU can tell      make clean       remove what these made
 #
 # ARGS goes to the command that a target ends with: make test ARGS="-k gallery"
 
@@ -15,7 +15,7 @@ ARGS ?=
 PIP := -m pip -qq --disable-pip-version-check install
 TEST := .venv-test/bin/python -m
 
-.PHONY: demo test check bench accuracy kernels gpu-check clean
+.PHONY: demo test check bench accuracy scale kernels gpu-check clean
 
 demo: .venv/installed
 	@$(PYTHON) kernels/build.py host || echo "make demo: going on without them, heads compute with NumPy" >&2
@@ -36,6 +36,12 @@ bench: .venv-test/installed
 accuracy: .venv-test/installed
 	.venv-test/bin/python benchmarks/accuracy.py $(ARGS)
 	.venv-test/bin/python benchmarks/ablation.py $(ARGS)
+	.venv-test/bin/python benchmarks/robustness.py $(ARGS)
+	.venv-test/bin/python benchmarks/views.py $(ARGS)
+
+# Leaves files of 2.3 GB in accuracy/.
+scale: .venv-test/installed
+	.venv-test/bin/python benchmarks/scale.py $(ARGS)
 
 gpu-check:
 	PYTHONPATH=sdk$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) benchmarks/gpu_check.py $(ARGS)
