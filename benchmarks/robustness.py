@@ -116,8 +116,8 @@ def document(rows: dict[str, list[Row]], episodes: int) -> str:
     lines = [
         "# Samples as they should not be",
         "",
-        f"`make accuracy`: accuracy in %, 5 ways, mean over {cells} data sets x backbones, {episodes} episodes each; the"
-        " last column is the calibration error of fieldshot in %.",
+        f"`make accuracy`: accuracy in %, 5 ways, mean over {cells} data sets x backbones, {episodes} episodes each;"
+        " the last column is the calibration error of fieldshot in %.",
         "",
         f"| support | {' | '.join(METHODS)} | ECE |",
         "|---" * (len(METHODS) + 2) + "|",

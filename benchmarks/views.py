@@ -47,8 +47,8 @@ def document(rows: list[Row], episodes: int) -> str:
     lines = [
         "# Views",
         "",
-        f"`make accuracy`: accuracy in points against one view on the same episodes, 5 ways, {episodes} episodes at most a"
-        " cell, with the 95 % interval over episodes.",
+        f"`make accuracy`: accuracy in points against one view on the same episodes, 5 ways, {episodes} episodes at"
+        " most a cell, with the 95 % interval over episodes.",
         "",
     ]
     cells = {(*row.data.split(" / "), row.shots): row for row in rows}
