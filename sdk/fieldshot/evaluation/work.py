@@ -18,7 +18,8 @@ import numpy as np
 
 from fieldshot.errors import FieldshotError, OptionError
 from fieldshot.evaluation.episodes import Cell, Pool, draw
-from fieldshot.evaluation.measures import brier, calibration_bins, hardness, unit
+from fieldshot.evaluation.features import unit
+from fieldshot.evaluation.measures import brier, calibration_bins, hardness
 from fieldshot.evaluation.methods import Factory, Method, find
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class Problem:
     units: tuple[Float32, Float32] = field(init=False)
 
     def __post_init__(self) -> None:
-        unit_Z = unit(self.Z)
-        self.units = unit_Z, unit_Z if self.asked is self.Z else unit(self.asked)
+        unit_Z = unit(self.Z, np.float32)
+        self.units = unit_Z, unit_Z if self.asked is self.Z else unit(self.asked, np.float32)
 
 
 class Task(NamedTuple):
