@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fieldshot import __version__
-from fieldshot.errors import OptionError
-from fieldshot.evaluation.cells import Axis, plan
+from fieldshot.evaluation.cells import Axis, plan, whole
 from fieldshot.evaluation.episodes import Cell, Pool
 from fieldshot.evaluation.measures import calibration_error, mean_interval, worst_decile
 from fieldshot.evaluation.methods import Factory, select
@@ -107,9 +106,7 @@ def evaluate(
     EmbeddingError, LabelError
         If embeddings or labels make no sense.
     """
-    for word, value, least in (("seed", seed, 0), ("jobs", jobs, 1)):
-        if value < least:
-            raise OptionError(f"{word} must be at least {least} (got {value})", hint=f"pass a larger {word}")
+    seed, jobs = whole("seed", seed, 0), whole("jobs", jobs, 1)
     own = dict(methods) if isinstance(methods, Mapping) else {}
     names = list(own) or select([methods] if isinstance(methods, str) else methods)
     problem = _problem(embeddings, labels, test, own, seed)

@@ -64,6 +64,13 @@ def test_seeded_and_independent_of_the_other_cells_and_methods():
     assert both[3].hardness == both[2].hardness
 
 
+def test_whole_numbers_may_be_those_of_numpy(tmp_path):
+    Z, y = clusters(spread=2.0)
+    words = {"ways": 4, "shots": 3, "queries": 4, "episodes": 5, "seed": 1}
+    rows = evaluate(Z, y, **words, done=tmp_path / "rows.jsonl")
+    assert evaluate(Z, y, **{word: np.int64(n) for word, n in words.items()}, done=tmp_path / "rows.jsonl") == rows
+
+
 def test_queries_are_never_in_the_support():
     # Every sample is unlike every other one: only by having seen it could its class be known.
     Z, y = np.eye(60), np.repeat(np.arange(5), 12)
@@ -140,8 +147,9 @@ def test_processes_give_the_same_rows(monkeypatch):
         ({"shots": [9], "test": clusters(count=3)}, OptionError, "must have 4 pictures to recognise .got 3 of 'class"),
         ({"test": clusters(classes=7)}, OptionError, "same classes"),
         ({"test": (np.ones((3, 5)), ["class 0"] * 3)}, EmbeddingError, "shape .N, 16"),
-        ({"seed": -1}, OptionError, "seed must be at least 0"),
-        ({"jobs": 0}, OptionError, "jobs must be at least 1"),
+        ({"seed": -1}, OptionError, "seed must be a whole number, at least 0"),
+        ({"seed": 0.5}, OptionError, "seed must be a whole number, at least 0 .got 0.5."),
+        ({"jobs": 0}, OptionError, "jobs must be a whole number, at least 1"),
         ({"methods": {"wrong": Wrong}}, OptionError, "'wrong' must give finite probabilities of shape"),
         ({"labels": ["class 0"]}, LabelError, "labels must have shape .72,."),
         ({"embeddings": np.full((72, 16), np.nan)}, EmbeddingError, "must be finite"),
