@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fieldshot.cli.console import add_command, print_json, print_table, progress, shown
-from fieldshot.errors import MissingDependencyError
+from fieldshot.errors import MissingDependencyError, OptionError
 
 if TYPE_CHECKING:
     from fieldshot.backbone import Backbone
@@ -60,7 +60,7 @@ def register(commands: Commands) -> None:
         ("shots", "1,5", "pictures a class to learn from"),
     ]:
         words = f"{what}: comma-separated numbers or all, or grid (default: {numbers})"
-        parser.add_argument(f"--{name}", type=_axis, default=numbers, metavar="N,N", help=words)
+        parser.add_argument(f"--{name}", type=_axis, metavar="N,N", help=words)
     for name, default, what in [
         ("queries", 15, "pictures a class to recognise"),
         ("episodes", 200, "how often to draw classes and pictures"),
@@ -190,6 +190,11 @@ def _measured(arguments: argparse.Namespace, backbones: list[Backbone]) -> Itera
 
     files = {path for path in arguments.files if path.suffix == ".npz"}
     # First all that is quick to find wrong.
+    if arguments.backbone and len(files) == len(set(arguments.files)):
+        raise OptionError(
+            "a backbone must have a folder of pictures to embed (got embeddings that are ready only)",
+            hint="leave out --backbone, or name the folder that the embeddings are of",
+        )
     ready = {path: data.read_embeddings(path) for path in arguments.files if path in files}
     folders = {path: data.find_pictures(path) for path in arguments.files if path not in files}
     for pool in [found.pool() for found in ready.values()] + [found.pool() for found in folders.values()]:

@@ -23,8 +23,8 @@ _LEAST_EPISODES, _MOST_SUPPORT = 10, 20_000  # of a cell of a grid: episodes, an
 
 def plan(
     pool: Pool,
-    ways: Axis,
-    shots: Axis,
+    ways: Axis | None,
+    shots: Axis | None,
     queries: int,
     episodes: int,
     balance: float | None,
@@ -57,9 +57,16 @@ def plan(
     queries, episodes = whole("queries", queries, 1), whole("episodes", episodes, 1)
     proportions = _proportions(balance)
     if heterogeneous:
+        if ways is not None or shots is not None:
+            given = " and ".join(word for word, value in (("ways", ways), ("shots", shots)) if value is not None)
+            raise OptionError(
+                f"heterogeneous episodes must draw their ways and shots (got {given} too)",
+                hint=f"leave out {given}, or heterogeneous",
+            )
         _check_ways(pool, 2)
         _check_sizes(pool, 1, 1)
         return [Cell("drawn", "drawn", min(10, queries), proportions, episodes)], []
+    ways, shots = 5 if ways is None else ways, (1, 5) if shots is None else shots
     grid = _is_grid(ways) or _is_grid(shots)
     numbers, too_many = _ways(pool, ways)
     sizes, too_large = _sizes(pool, shots, queries, grid)

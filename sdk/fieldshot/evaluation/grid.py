@@ -43,8 +43,8 @@ def evaluate(
     labels: ArrayLike,
     *,
     test: tuple[ArrayLike, ArrayLike] | None = None,
-    ways: Axis = 5,
-    shots: Axis = (1, 5),
+    ways: Axis | None = None,
+    shots: Axis | None = None,
     queries: int = 15,
     episodes: int = 200,
     seed: int = 0,
@@ -67,10 +67,11 @@ def evaluate(
     labels : array-like (N,)
     test : (array-like (M, D), array-like (M,)), optional
         Embeddings and labels that queries are drawn from instead, of the same classes.
-    ways, shots : int, "all", a sequence of these, or "grid"
-        All ways are all classes; all shots are all samples of a class but the queries. In a grid, ways 2, 5, 10, 20
-        and all by shots 1, 2, 3, 5, 10, 20, 50, 100 and all, what the data do not have is left out with a word in
-        the log, a cell has fewer queries where a class has no more (5 at least), and large cells have fewer episodes.
+    ways, shots : int, "all", a sequence of these, or "grid", optional
+        Left out, 5 ways, and 1 and 5 shots. All ways are all classes; all shots are all samples of a class but the
+        queries. In a grid, ways 2, 5, 10, 20 and all by shots 1, 2, 3, 5, 10, 20, 50, 100 and all, what the data do not
+        have is left out with a word in the log, a cell has fewer queries where a class has no more (5 at least), and
+        large cells have fewer episodes.
     queries, episodes : int
         Query samples a class, and episodes a cell; both at most in a grid.
     seed : int
@@ -83,7 +84,7 @@ def evaluate(
         Left out, each has `queries`.
     heterogeneous : bool
         Draw ways and the shots of each class too, as Meta-Dataset does (Triantafillou et al., ICLR 2020, section
-        3.2): one cell, with at most 10 queries a class; `ways` and `shots` are not used.
+        3.2): one cell, with at most 10 queries a class; `ways` and `shots` must be left out.
     name : str
         Of the data, for the rows.
     progress : callable, optional

@@ -132,6 +132,8 @@ def test_what_cannot_be_is_said_before_anything_is_embedded(
     words = ["eval", ready, pictures, "--backbone", tiny_bundle]
     assert "--ways 3" in shell.fails(*words, "--ways", 4, "--shots", 1, "--queries", 2)
     assert "must have 9 pictures" in shell.fails(*words, "--ways", 2, "--shots", 5, "--queries", 4)
+    assert "leave out ways" in shell.fails(*words, "--ways", 3, "--heterogeneous")
+    assert "leave out --backbone" in shell.fails("eval", ready, "--backbone", tiny_bundle)
     Path("file").touch()
     assert "absent/x.json" in shell.fails(*words, *FEW, "--json", "absent/x.json")
     assert "file/out" in shell.fails(*words, *FEW, "--out", "file/out")
