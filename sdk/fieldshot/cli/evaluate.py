@@ -255,6 +255,8 @@ def _print(rows: Sequence[Row]) -> None:
 
         print(report.table(rows))
         return
+    from fieldshot.evaluation.report.text import number
+
     words = 1 if len({row.data for row in rows}) > 1 else 0
     header = ["ways", "shots", "queries", "episodes", "accuracy %", "+- 95 %", "worst 10 %", "ECE %", "fit ms"]
     print_table(
@@ -263,7 +265,7 @@ def _print(rows: Sequence[Row]) -> None:
             [
                 *[shown(row.data)][:words],
                 *(str(count) for count in (row.ways, row.shots, row.queries, row.episodes)),
-                *(f"{100 * share:.1f}" for share in (row.accuracy, row.interval, row.worst_decile, row.ece)),
+                *(number(100 * share) for share in (row.accuracy, row.interval, row.worst_decile, row.ece)),
                 f"{row.fit_ms:.2f}",
             ]
             for row in rows

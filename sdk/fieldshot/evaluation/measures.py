@@ -18,9 +18,9 @@ _BINS = 15
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean of values and the half width of its 95 % confidence interval (normal approximation)."""
+    """Mean of values and the half width of its 95 % confidence interval (normal approximation); nan of one value."""
     array = np.asarray(values, dtype=np.float64)
-    deviation = array.std(ddof=1) if len(array) > 1 else 0.0
+    deviation = array.std(ddof=1) if len(array) > 1 else np.nan
     return float(array.mean()), float(1.96 * deviation / np.sqrt(len(array)))
 
 

@@ -110,6 +110,12 @@ def test_grids_and_drawn_episodes(shell: Shell, ready: str, caplog: pytest.LogCa
     assert (row["ways"], row["shots"], row["queries"], row["balance"]) == ("drawn", "drawn", 10, 2.0)
 
 
+def test_one_episode_gives_no_interval(shell: Shell, ready: str) -> None:
+    words = ["eval", ready, "--ways", 3, "--shots", 1, "--queries", 4, "--episodes", 1]
+    assert shell(*words).splitlines()[-1].split()[5] == "-"
+    assert shell.json(*words)["rows"][0]["interval"] is None
+
+
 def test_several_methods(shell: Shell, ready: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, baselines in (("inductive", {"nearest, mean": Nearest}), ("transductive", {})):
         module = types.ModuleType(kind)

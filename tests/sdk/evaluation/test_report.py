@@ -32,7 +32,7 @@ def row(method="fieldshot", data="screws", ways=5, shots=1, balance="balanced", 
         "queries": 15,
         "episodes": len(accuracies),
         "accuracy": float(np.mean(accuracies)),
-        "interval": float(1.96 * sem(accuracies)),
+        "interval": float(1.96 * sem(accuracies)) if len(accuracies) > 1 else np.nan,
         "worst_decile": min(accuracies),
         "ece": 0.1,
         "brier": 0.3,
@@ -118,6 +118,19 @@ def test_findings_name_the_worst_cell_beyond_its_interval():
     assert "beyond its interval: screws, 5 ways, 1 shot: +11.0 ± 2.0 to 5-NN" in table(rows)
     assert "+13.00 points over 2 cells; level or better in 1" in table(rows)  # the mean of 11 and 15
     assert "beyond its interval: none" in table(rows[2:])
+
+
+def test_one_episode_gives_no_interval(tmp_path):
+    rows = [row("fieldshot", accuracies=[0.5]), row("5-NN", accuracies=[0.6])]
+    text = table(rows)
+    assert "50.0 ± - " in text and "60.0 ± -*" in text
+    assert "+10.00 points over 1 cell; level or better in 1" in text
+    assert "beyond its interval: none" in text
+    page(rows, tmp_path / "page.html")
+    said = (tmp_path / "page.html").read_text("utf-8")
+    assert "<td>50.0 ± -</td>" in said and "<td>+10.0 ± \N{MINUS SIGN}</td>" in said
+    assert "nan" not in re.sub('src="[^"]*"', "", said)
+    assert drawings([replace(of, interval=np.nan) for of in grid()])
 
 
 def test_nothing_measured_is_no_text():

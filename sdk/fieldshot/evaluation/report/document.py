@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fieldshot.evaluation.report.drawing import Drawing, drawings
 from fieldshot.evaluation.report.numbers import ADAPTED, OURS, regret, summary
-from fieldshot.evaluation.report.text import blocks, cell_words, findings, points, shots_words
+from fieldshot.evaluation.report.text import accuracy, blocks, cell_words, findings, points, shots_words
 
 if TYPE_CHECKING:
     from fieldshot.evaluation.rows import Row
@@ -114,7 +114,7 @@ def _cells(rows: Sequence[Row]) -> Iterable[str]:
         for key, methods in cells.items():
             lines = [
                 [
-                    *(name, f"{100 * row.accuracy:.1f} ± {100 * row.interval:.1f}", f"{100 * row.worst_decile:.1f}"),
+                    *(name, accuracy(row), f"{100 * row.worst_decile:.1f}"),
                     *(f"{100 * row.ece:.1f}", f"{row.brier:.3f}", f"{row.fit_ms:.2f}"),
                 ]
                 for name, row in sorted(methods.items(), key=lambda item: -item[1].accuracy)

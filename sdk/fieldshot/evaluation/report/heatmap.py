@@ -32,15 +32,14 @@ def heatmap(regrets: Sequence[Regret]) -> Figure:
         x, y = columns.index((of.ways, of.balance, of.shots)), data.index(of.data)
         colour = colours(0.5 + 0.5 * float(np.clip(of.points / limit, -1, 1)))
         plot.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor="white", linewidth=2))
-        certain = abs(of.points) > of.interval
         plot.text(
             x,
             y - 0.13,
             points(of.points, of.interval),
             ha="center",
             va="center",
-            color=INK if certain else "#666666",
-            fontweight="bold" if certain and of.points > 0 else "normal",
+            color=INK if of.certain else "#666666",
+            fontweight="bold" if of.certain and of.points > 0 else "normal",
         )
         plot.text(x, y + 0.24, _short(of.baseline), ha="center", va="center", fontsize=6.5, color="#5f5f5f")
     plot.set_xlim(-0.5, len(columns) - 0.5)
