@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -142,11 +143,7 @@ def _eval(arguments: argparse.Namespace) -> None:
             )
     document = _document(arguments, backbones, rows)
     if arguments.out is not None:
-        from fieldshot.evaluation import report
-
-        print_json(document, arguments.out / "result.json")
-        report.figures(rows, arguments.out)
-        report.page(rows, arguments.out / "report.html")
+        _report(rows, document, arguments.out)
     if arguments.json is not None:
         print_json(document, arguments.json)
     if arguments.json != "-":
@@ -246,6 +243,28 @@ def _document(arguments: argparse.Namespace, backbones: Sequence[Backbone], rows
         "seed": arguments.seed,
         "rows": rows,
     }
+
+
+def _report(rows: Sequence[Row], document: Mapping[str, Any], folder: Path) -> None:
+    """Write a report in the place of an earlier one: of that the figures go that this one does not have."""
+    from fieldshot.evaluation import report
+
+    result = folder / "result.json"
+    earlier = _figures_of(result)
+    figures = [path.name for path in report.figures(rows, folder)]
+    print_json({**document, "figures": figures}, result)
+    report.page(rows, folder / "report.html")
+    for name in earlier.difference(figures):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _figures_of(result: Path) -> set[str]:
+    """Names of the figures beside a result, as it says: nothing else in their folder was written here."""
+    try:
+        names = json.loads(result.read_bytes())["figures"]
+        return {name for name in names if Path(name).name == name and name.endswith(".png")}
+    except (OSError, ValueError, LookupError, TypeError):  # there is none, or it is something else
+        return set()
 
 
 def _print(rows: Sequence[Row]) -> None:

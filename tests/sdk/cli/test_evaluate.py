@@ -161,6 +161,34 @@ def test_a_result_that_is_there_stays_until_there_is_a_new_one(shell: Shell, rea
     assert json.loads(Path("result.json").read_text())["rows"]
 
 
+def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(shell: Shell, ready: str) -> None:
+    pytest.importorskip("matplotlib")
+    folder = Path("measured")
+    words = ["eval", ready, "--shots", "1,2", "--queries", 4, "--episodes", 3, "--out", folder]
+    shell(*words, "--ways", 3)
+    mine = [folder / "accuracy-mine.png", folder / "accuracy-3-ways.jpg"]
+    for path in mine:
+        path.touch()
+    shell(*words, "--ways", 4)
+    figures = json.loads((folder / "result.json").read_text())["figures"]
+    assert "accuracy-4-ways.png" in figures
+    assert {path.name for path in folder.glob("*.png")} == {*figures, mine[0].name}
+    assert all(path.exists() for path in mine)
+
+
+@pytest.mark.parametrize(
+    "earlier", ["no json", "[]", "{}", '{"figures": 1}', '{"figures": [1, "../a.png", "/a.png", "a.txt", "..", ""]}']
+)
+def test_an_earlier_result_that_is_something_else_takes_nothing_along(shell: Shell, ready: str, earlier: str) -> None:
+    pytest.importorskip("matplotlib")
+    Path("measured").mkdir()
+    for name in ("a.png", "measured/a.txt", "measured/a.png"):
+        Path(name).touch()
+    Path("measured/result.json").write_text(earlier)
+    shell("eval", ready, *FEW, "--out", "measured")
+    assert all(Path(name).exists() for name in ("a.png", "measured/a.txt", "measured/a.png"))
+
+
 def test_a_report_is_drawn_of_the_rows_and_an_interrupted_run_goes_on(
     shell: Shell, ready: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
