@@ -129,6 +129,9 @@ def test_one_episode_gives_no_interval(tmp_path):
     page(rows, tmp_path / "page.html")
     said = (tmp_path / "page.html").read_text("utf-8")
     assert "<td>50.0 ± -</td>" in said and "<td>+10.0 ± \N{MINUS SIGN}</td>" in said
+    assert "2 methods on the same 1 episode." in said and "1 shot, 1 episode<" in said
+    page(rows[:1], tmp_path / "page.html")
+    assert "<p>1 method on the same 1 episode.</p>" in (tmp_path / "page.html").read_text("utf-8")
     assert "nan" not in re.sub('src="[^"]*"', "", said)
     assert drawings([replace(of, interval=np.nan) for of in grid()])
 

@@ -17,6 +17,7 @@ __all__ = [
     "accuracy",
     "blocks",
     "cell_words",
+    "count",
     "findings",
     "number",
     "points",
@@ -25,6 +26,11 @@ __all__ = [
     "table",
     "ways_words",
 ]
+
+
+def count(number: int, what: str) -> str:
+    """Like "1 cell", "2 cells"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def ways_words(ways: int | str) -> str:
@@ -85,7 +91,7 @@ def findings(rows: Iterable[Row]) -> list[tuple[str, str]]:
         found.append(
             (
                 f"Mean regret of {ours} to the best {kind} baseline of each cell",
-                f"{mean:+.2f} points over {_count(len(regrets), 'cell')};".replace("-", "\N{MINUS SIGN}")
+                f"{mean:+.2f} points over {count(len(regrets), 'cell')};".replace("-", "\N{MINUS SIGN}")
                 + f" level or better in {len(regrets) - len(behind)}",
             )
         )
@@ -128,7 +134,3 @@ def table(rows: Iterable[Row]) -> str:
             lines.append(f"{line}{error:9.1f}{longest:9.2f}")
         lines.append("")
     return "\n".join([*lines, *(f"{name}: {finding}" for name, finding in findings(rows))]) if rows else ""
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
