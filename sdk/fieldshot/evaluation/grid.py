@@ -90,8 +90,8 @@ def evaluate(
     progress : callable, optional
         Called with (work done, work in all), whole numbers that grow with the embeddings of finished episodes.
     done : str or os.PathLike, optional
-        File of finished rows, made where it is missing: rows of the same data and settings are taken from it, new
-        ones are added as they are finished.
+        File of finished rows, made where it is missing: rows of the same data and settings are taken from it, with a
+        word in the log, new ones are added as they are finished.
     jobs : int
         Processes to share the work, at most; rows do not depend on it, but for `fit_ms`.
 
@@ -124,6 +124,10 @@ def evaluate(
             found = journal.get(keys[pair])
             if found is not None:
                 rows[pair] = found
+        if rows:  # as loud as what a grid leaves out: it was another run, at another speed
+            _LOG.warning(
+                "%s: %d of %d rows were measured before: they are taken from %s", name, len(rows), len(keys), done
+            )
     works = {cell: _work(problem.pool, cell) for cell in cells}
     tasks = [
         task for cell in cells for method in names if (cell, method) not in rows for task in _tasks(cell, method, works)

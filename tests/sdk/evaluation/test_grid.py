@@ -175,7 +175,7 @@ class Stop(BaseException):
     """Stands for an interrupt."""
 
 
-def test_a_stopped_measurement_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_a_stopped_measurement_goes_on_where_it_was(tmp_path, monkeypatch, caplog):
     Z, y = clusters(spread=2.0)
     done = tmp_path / "rows.jsonl"
     words = {"ways": 3, "shots": [1, 2, 3], "queries": 4, "episodes": 5}
@@ -189,8 +189,10 @@ def test_a_stopped_measurement_goes_on_where_it_was(tmp_path, monkeypatch):
     kept = done.read_bytes()
     assert kept.count(b"\n") == 2
     done.write_bytes(kept + b'{"key": "abc", "ro')  # a power loss in the midst of a line
+    assert "were measured before" not in caplog.text
     seen = []
     rows = evaluate(Z, y, **words, done=done, progress=lambda *args: seen.append(args))
+    assert f"data: 2 of 3 rows were measured before: they are taken from {done}" in caplog.text
     assert plain(rows) == plain(evaluate(Z, y, **words))
     assert done.read_bytes().startswith(kept)
     assert done.read_bytes().count(b"\n") == 3
