@@ -20,7 +20,7 @@ from fieldshot import __version__
 from fieldshot.evaluation.cells import Axis, plan, whole
 from fieldshot.evaluation.episodes import Cell, Pool
 from fieldshot.evaluation.measures import calibration_error, mean_interval, worst_decile
-from fieldshot.evaluation.methods import Factory, select
+from fieldshot.evaluation.methods import Factory, check, select
 from fieldshot.evaluation.rows import Journal, Row
 from fieldshot.evaluation.work import Outcome, Problem, Task, outcomes
 from fieldshot.head.contract import checked_embeddings, checked_labels
@@ -77,7 +77,8 @@ def evaluate(
     seed : int
         Of the drawing, from 0.
     methods : sequence of str, or mapping of str to callable
-        Names or groups (`fieldshot.evaluation.select`), or one's own: name -> what makes a `Method`.
+        Names or groups (`fieldshot.evaluation.select`), or one's own: name -> what makes a `Method`, such as the class
+        of a scikit-learn classifier.
     balance : float, optional
         Draw how the queries of an episode spread over its classes from a symmetric Dirichlet distribution with this
         alpha (Veilleux et al., NeurIPS 2021, section 3), as far as each class has so many; a class may have none.
@@ -103,12 +104,15 @@ def evaluate(
     Raises
     ------
     OptionError
-        If there are fewer classes than `ways`, or a class has too few samples; it says how many there are.
+        If there are fewer classes than `ways`, or a class has too few samples, and it says how many there are; if an
+        argument or a method makes no sense.
     EmbeddingError, LabelError
         If embeddings or labels make no sense.
     """
     seed, jobs = whole("seed", seed, 0), whole("jobs", jobs, 1)
     own = dict(methods) if isinstance(methods, Mapping) else {}
+    for word, make in own.items():
+        check(word, make)
     names = list(own) or select([methods] if isinstance(methods, str) else methods)
     problem = _problem(embeddings, labels, test, own, seed)
     cells, left_out = plan(problem.pool, ways, shots, queries, episodes, balance, heterogeneous=heterogeneous)

@@ -17,7 +17,7 @@ from bundles import write_tiny_bundle
 from clusters import clusters
 from fieldshot.backbone import Backbone
 from fieldshot.cli import evaluate as command
-from fieldshot.evaluation import methods
+from fieldshot.head import FewShotHead
 from shell import Shell
 from standins import Nearest
 
@@ -194,18 +194,18 @@ def test_a_report_is_drawn_of_the_rows_and_an_interrupted_run_goes_on(
 ) -> None:
     pytest.importorskip("fieldshot.evaluation.report")
     words = ["eval", ready, *FEW, "--out", "measured"]
-    fit = methods.Fieldshot.fit
+    fit = FewShotHead.fit
     count = 0
 
-    def interrupted(self: object, Z: np.ndarray, y: object, unlabelled: object) -> object:
+    def interrupted(self: object, Z: np.ndarray, y: object) -> object:
         nonlocal count
         count += 1
         if len(Z) == 6:  # the second cell
             raise KeyboardInterrupt
-        return fit(self, Z, y, unlabelled)
+        return fit(self, Z, y)
 
     with monkeypatch.context() as patch:
-        patch.setattr(methods.Fieldshot, "fit", interrupted)
+        patch.setattr(FewShotHead, "fit", interrupted)
         shell(*words, code=130)
     assert shell.err == "fieldshot: interrupted\n"
     assert Path("measured/rows.jsonl").read_text().count("\n") == 1

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import LinearSVC
 
 from clusters import clusters
 from fieldshot import evaluation
@@ -99,6 +103,23 @@ def test_a_method_of_ones_own_is_paired_with_fieldshot():
     assert np.corrcoef(rows[0].accuracies, head.accuracies)[0, 1] > 0.5
 
 
+@pytest.mark.parametrize(
+    "make",
+    [partial(KNeighborsClassifier, n_neighbors=2), LogisticRegression, LinearSVC],
+    ids=["predict_proba", "a third parameter of fit", "decision_function"],
+)
+@pytest.mark.parametrize("ways", [2, 4])
+def test_a_classifier_of_scikit_learn_is_a_method(make, ways):
+    Z, y = clusters(spread=2.0)
+    (row,) = evaluate(Z, y, ways=ways, shots=3, queries=4, episodes=4, methods={"theirs": make})
+    Z, pool, cell = Z.astype(np.float32), evaluation.Pool.of(y), evaluation.Cell(ways, 3, 4, "balanced", 4)
+    for number, accuracy in enumerate(row.accuracies):
+        drawn = evaluation.draw(pool, cell, 0, number)
+        classifier = make().fit(Z[drawn.support], drawn.classes)
+        assert classifier.score(Z[drawn.query], drawn.truth) == accuracy
+    assert 0 < row.brier < 1
+
+
 def test_transductive_methods_see_the_queries_and_no_others():
     Z, y = clusters(spread=3.0)
     (row,) = evaluate(Z, y, ways=4, shots=1, queries=4, episodes=5, methods={"foretells": Foretells}, balance=2.0)
@@ -151,6 +172,8 @@ def test_processes_give_the_same_rows(monkeypatch):
         ({"seed": 0.5}, OptionError, "seed must be a whole number, at least 0 .got 0.5."),
         ({"jobs": 0}, OptionError, "jobs must be a whole number, at least 1"),
         ({"methods": {"wrong": Wrong}}, OptionError, "'wrong' must give finite probabilities of shape"),
+        ({"methods": {"near": KNeighborsClassifier()}}, OptionError, "must be a class, .* KNeighborsClassifier object"),
+        ({"methods": {"none": object}}, OptionError, "'none' must have fit and predict_proba .*got object"),
         ({"labels": ["class 0"]}, LabelError, "labels must have shape .72,."),
         ({"embeddings": np.full((72, 16), np.nan)}, EmbeddingError, "must be finite"),
     ],
