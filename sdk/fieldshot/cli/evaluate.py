@@ -47,7 +47,9 @@ def register(commands: Commands) -> None:
         type=Path,
         nargs="+",
         metavar="DIR",
-        help="one folder a class, or folders train and test of these, or an .npz file of embeddings and labels",
+        help="one sub-folder a class; or such folders named train and test, to learn from the one and recognise the"
+        " other; or an .npz file with the arrays embeddings (N, D) and labels (N,), of a split also test_embeddings and"
+        " test_labels",
     )
     parser.add_argument(
         "--backbone",
