@@ -14,7 +14,6 @@ import numpy as np
 from accuracy import HERE, NETWORKS, bundle, folders_of, shared_data, shot_counts
 from fieldshot import Backbone, FewShotHead
 from fieldshot.evaluation import Row, data, evaluate
-from fieldshot.evaluation.methods import Fieldshot
 
 
 class Unpulled(FewShotHead):
@@ -37,7 +36,7 @@ class Variant:
     def __init__(self, head: FewShotHead, power: float = 1.0) -> None:
         self.head, self.power = head, power
 
-    def fit(self, Z, y, unlabelled):
+    def fit(self, Z, y):
         self.head.fit(self._raised(Z), y)
         return self
 
@@ -49,7 +48,7 @@ class Variant:
 
 
 VARIANTS = {
-    "as it is": Fieldshot,
+    "as it is": FewShotHead,
     "scatter of the means not used (no pull)": lambda: Variant(Unpulled()),
     "unit length only, no root": lambda: Variant(FewShotHead(), 2.0),
     "power 3/4 instead of the root": lambda: Variant(FewShotHead(), 1.5),

@@ -71,10 +71,10 @@ class Changed:
     def __init__(self, name: str, change: Change) -> None:
         self.method, self.change = find(name)(), change
 
-    def fit(self, Z, y, unlabelled):
+    def fit(self, Z, y):
         # The same change for all methods of an episode.
         random = np.random.default_rng(abs(int(1e6 * float(np.abs(Z).sum(dtype=np.float64)))) % 2**32)
-        self.method.fit(*self.change(Z, y, random), unlabelled)
+        self.method.fit(*self.change(Z, y, random))
         return self
 
     def predict_proba(self, Z):

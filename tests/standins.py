@@ -11,7 +11,7 @@ import numpy as np
 class Nearest:
     """The nearest class mean, by distance."""
 
-    def fit(self, Z: Any, y: Any, unlabelled: Any) -> None:
+    def fit(self, Z: Any, y: Any) -> None:
         self.means = np.stack([Z[y == k].mean(axis=0) for k in range(y.max() + 1)])
 
     def predict_proba(self, Z: Any) -> Any:
@@ -22,7 +22,7 @@ class Nearest:
 class Blind:
     """Holds all classes for equally likely."""
 
-    def fit(self, Z: Any, y: Any, unlabelled: Any) -> None:
+    def fit(self, Z: Any, y: Any) -> None:
         self.classes = y.max() + 1
 
     def predict_proba(self, Z: Any) -> Any:
@@ -33,7 +33,7 @@ class Foretells(Blind):
     """Fails unless it was shown beforehand what it is asked."""
 
     def fit(self, Z: Any, y: Any, unlabelled: Any) -> None:
-        super().fit(Z, y, unlabelled)
+        super().fit(Z, y)
         self.seen = unlabelled
         assert sorted(set(y.tolist())) == list(range(self.classes))
         assert Z.dtype == np.float32
@@ -53,5 +53,5 @@ class Wrong(Blind):
 class Dies(Blind):
     """Takes its process along."""
 
-    def fit(self, Z: Any, y: Any, unlabelled: Any) -> None:
+    def fit(self, Z: Any, y: Any) -> None:
         os._exit(9)

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-BASE = {"errors", "system"}
+BASE = {"errors", "system", "writing"}
 ENGINE = BASE | {"device", "images"}
 CORE = ENGINE | {"backbone", "gallery", "head"}
 TOP = CORE | {"recognizer"}
@@ -20,6 +20,7 @@ TOP = CORE | {"recognizer"}
 MAY_IMPORT = {
     "errors": set(),
     "system": set(),
+    "writing": set(),
     "images": BASE,
     "gallery": BASE,
     "device": BASE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import IO, Final
 
 from fieldshot.backbone.manifest import is_plain_name
 from fieldshot.errors import BundleError
+from fieldshot.writing import replacing
 
 __all__ = ["list_members", "open_member", "write_zip"]
 
@@ -84,14 +84,5 @@ def write_zip(path: Path, members: Mapping[str, bytes]) -> None:
             info.create_system = 3
             info.external_attr = 0o644 << 16
             archive.writestr(info, data)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(buffer.getbuffer())
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(path) as file:
+        file.write(buffer.getbuffer())

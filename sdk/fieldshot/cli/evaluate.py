@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fieldshot.cli.console import add_command, print_json, print_table, progress, shown
-from fieldshot.errors import MissingDependencyError
+from fieldshot.errors import MissingDependencyError, OptionError
+from fieldshot.system import cores
 
 if TYPE_CHECKING:
     from fieldshot.backbone import Backbone
@@ -46,7 +48,9 @@ def register(commands: Commands) -> None:
         type=Path,
         nargs="+",
         metavar="DIR",
-        help="one folder a class, or folders train and test of these, or an .npz file of embeddings and labels",
+        help="one sub-folder a class; or such folders named train and test, to learn from the one and recognise the"
+        " other; or an .npz file with the arrays embeddings (N, D) and labels (N,), of a split also test_embeddings and"
+        " test_labels",
     )
     parser.add_argument(
         "--backbone",
@@ -60,7 +64,7 @@ def register(commands: Commands) -> None:
         ("shots", "1,5", "pictures a class to learn from"),
     ]:
         words = f"{what}: comma-separated numbers or all, or grid (default: {numbers})"
-        parser.add_argument(f"--{name}", type=_axis, default=numbers, metavar="N,N", help=words)
+        parser.add_argument(f"--{name}", type=_axis, metavar="N,N", help=words)
     for name, default, what in [
         ("queries", 15, "pictures a class to recognise"),
         ("episodes", 200, "how often to draw classes and pictures"),
@@ -96,7 +100,7 @@ def register(commands: Commands) -> None:
         "--cache", type=Path, metavar="DIR", help="for embeddings (default: fieldshot in the user's cache folder)"
     )
     parser.add_argument(
-        "--jobs", type=int, default=_cores(), metavar="N", help="processes at most (default: as many as cores)"
+        "--jobs", type=int, default=cores(), metavar="N", help="processes at most (default: as many as cores)"
     )
 
 
@@ -105,10 +109,6 @@ def _axis(text: str) -> str | list[int | str]:
 
 
 _axis.__name__ = "comma-separated numbers or all, or grid"  # argparse puts it into its message
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _eval(arguments: argparse.Namespace) -> None:
@@ -142,11 +142,7 @@ def _eval(arguments: argparse.Namespace) -> None:
             )
     document = _document(arguments, backbones, rows)
     if arguments.out is not None:
-        from fieldshot.evaluation import report
-
-        print_json(document, arguments.out / "result.json")
-        report.figures(rows, arguments.out)
-        report.page(rows, arguments.out / "report.html")
+        _report(rows, document, arguments.out)
     if arguments.json is not None:
         print_json(document, arguments.json)
     if arguments.json != "-":
@@ -190,6 +186,11 @@ def _measured(arguments: argparse.Namespace, backbones: list[Backbone]) -> Itera
 
     files = {path for path in arguments.files if path.suffix == ".npz"}
     # First all that is quick to find wrong.
+    if arguments.backbone and len(files) == len(set(arguments.files)):
+        raise OptionError(
+            "a backbone must have a folder of pictures to embed (got embeddings that are ready only)",
+            hint="leave out --backbone, or name the folder that the embeddings are of",
+        )
     ready = {path: data.read_embeddings(path) for path in arguments.files if path in files}
     folders = {path: data.find_pictures(path) for path in arguments.files if path not in files}
     for pool in [found.pool() for found in ready.values()] + [found.pool() for found in folders.values()]:
@@ -243,6 +244,28 @@ def _document(arguments: argparse.Namespace, backbones: Sequence[Backbone], rows
     }
 
 
+def _report(rows: Sequence[Row], document: Mapping[str, Any], folder: Path) -> None:
+    """Write a report in the place of an earlier one: of that the figures go that this one does not have."""
+    from fieldshot.evaluation import report
+
+    result = folder / "result.json"
+    earlier = _figures_of(result)
+    figures = [path.name for path in report.figures(rows, folder)]
+    print_json({**document, "figures": figures}, result)
+    report.page(rows, folder / "report.html")
+    for name in earlier.difference(figures):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _figures_of(result: Path) -> set[str]:
+    """Names of the figures beside a result, as it says: nothing else in their folder was written here."""
+    try:
+        names = json.loads(result.read_bytes())["figures"]
+        return {name for name in names if Path(name).name == name and name.endswith(".png")}
+    except (OSError, ValueError, LookupError, TypeError):  # there is none, or it is something else
+        return set()
+
+
 def _print(rows: Sequence[Row]) -> None:
     """A line a row for one method, a column a number of shots for several."""
     if len({row.method for row in rows}) > 1:
@@ -250,6 +273,8 @@ def _print(rows: Sequence[Row]) -> None:
 
         print(report.table(rows))
         return
+    from fieldshot.evaluation.report.text import number
+
     words = 1 if len({row.data for row in rows}) > 1 else 0
     header = ["ways", "shots", "queries", "episodes", "accuracy %", "+- 95 %", "worst 10 %", "ECE %", "fit ms"]
     print_table(
@@ -258,7 +283,7 @@ def _print(rows: Sequence[Row]) -> None:
             [
                 *[shown(row.data)][:words],
                 *(str(count) for count in (row.ways, row.shots, row.queries, row.episodes)),
-                *(f"{100 * share:.1f}" for share in (row.accuracy, row.interval, row.worst_decile, row.ece)),
+                *(number(100 * share) for share in (row.accuracy, row.interval, row.worst_decile, row.ece)),
                 f"{row.fit_ms:.2f}",
             ]
             for row in rows

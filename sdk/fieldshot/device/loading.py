@@ -6,11 +6,12 @@ import logging
 import os
 import shutil
 import subprocess
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldshot.errors import DeviceError
+from fieldshot.writing import replacing
 
 if TYPE_CHECKING:
     from fieldshot.device.device import Device
@@ -49,25 +50,23 @@ def _compile(device: Device, source: Path, target: Path, reason: str) -> None:
             hint=f"install a newer driver, or the CUDA toolkit {driver} so that nvcc builds them here",
         )
     _log.warning("building the kernels for %s with %s, once; this takes about a minute: %s", device.name, nvcc, reason)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(dir=target.parent)
-    except OSError as error:
-        raise DeviceError(
-            f"kernels must be kept in {target.parent} once they are built (got: {error.strerror})",
-            hint="name another folder in FIELDSHOT_CACHE",
-        ) from error
-    with scratch as folder:
-        built = Path(folder, "kernels.cubin")
+    with ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            built = stack.enter_context(replacing(target))
+        except OSError as error:
+            raise DeviceError(
+                f"kernels must be kept in {target.parent} once they are built (got: {error.strerror})",
+                hint="name another folder in FIELDSHOT_CACHE",
+            ) from error
         architecture = f"-arch=sm_{device.capability[0]}{device.capability[1]}"
-        command = [nvcc, "-std=c++17", "-O3", "-cubin", architecture, "-o", str(built), str(source)]
+        command = [nvcc, "-std=c++17", "-O3", "-cubin", architecture, "-o", built.name, str(source)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise DeviceError(
                 f"nvcc must build the kernels (got exit code {done.returncode}: {done.stderr.strip()[-2000:]})",
                 hint=f"install the CUDA toolkit {driver}, or use FIELDSHOT_DEVICE=host",
             )
-        os.replace(built, target)
 
 
 def _cache_folder() -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
+
+from fieldshot.writing import replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -134,13 +135,7 @@ def _write(file: Path, embeddings: Float32) -> None:
     """Whole or not at all."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                np.savez(out, embeddings=embeddings)
-            os.replace(temporary, file)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with replacing(file) as out:
+            np.savez(out, embeddings=embeddings)
     except OSError as error:
         _LOG.warning("embeddings cannot be cached: %s", error)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from numbers import Integral
+from typing import Any
 
 from fieldshot.errors import OptionError
 from fieldshot.evaluation.episodes import Cell, Pool
 
-__all__ = ["Axis", "plan"]
+__all__ = ["Axis", "plan", "whole"]
 
 # Numbers of ways or of shots: one, "all", several of these, or "grid".
 Axis = int | str | Sequence[int | str]
@@ -21,8 +23,8 @@ _LEAST_EPISODES, _MOST_SUPPORT = 10, 20_000  # of a cell of a grid: episodes, an
 
 def plan(
     pool: Pool,
-    ways: Axis,
-    shots: Axis,
+    ways: Axis | None,
+    shots: Axis | None,
     queries: int,
     episodes: int,
     balance: float | None,
@@ -52,13 +54,19 @@ def plan(
     OptionError
         If what was asked for cannot be drawn; it says how much there is.
     """
-    _check_least("queries", queries, 1)
-    _check_least("episodes", episodes, 1)
+    queries, episodes = whole("queries", queries, 1), whole("episodes", episodes, 1)
     proportions = _proportions(balance)
     if heterogeneous:
+        if ways is not None or shots is not None:
+            given = " and ".join(word for word, value in (("ways", ways), ("shots", shots)) if value is not None)
+            raise OptionError(
+                f"heterogeneous episodes must draw their ways and shots (got {given} too)",
+                hint=f"leave out {given}, or heterogeneous",
+            )
         _check_ways(pool, 2)
         _check_sizes(pool, 1, 1)
         return [Cell("drawn", "drawn", min(10, queries), proportions, episodes)], []
+    ways, shots = 5 if ways is None else ways, (1, 5) if shots is None else shots
     grid = _is_grid(ways) or _is_grid(shots)
     numbers, too_many = _ways(pool, ways)
     sizes, too_large = _sizes(pool, shots, queries, grid)
@@ -122,7 +130,7 @@ def _axis(name: str, asked: Axis, grid: Sequence[int | str], least: int) -> list
                 f"{name} must be numbers or 'all', or 'grid' alone (got {number!r})", hint="pass 5, or [2, 5, 'all']"
             )
         if not isinstance(number, str):
-            _check_least(name, number, least)
+            whole(name, number, least)
     return list(dict.fromkeys(number if isinstance(number, str) else int(number) for number in numbers))
 
 
@@ -146,9 +154,13 @@ def _proportions(alpha: float | None) -> float | str:
     return float(alpha)
 
 
-def _check_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise OptionError(f"{name} must be at least {least} (got {value})", hint=f"pass a larger {name}")
+def whole(name: str, value: Any, least: int) -> int:
+    """A whole number, Python's or NumPy's, as an int; an error if it is none or below `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise OptionError(
+            f"{name} must be a whole number, at least {least} (got {value!r})", hint=f"pass {least} or more"
+        )
+    return int(value)
 
 
 def _check_ways(pool: Pool, ways: int) -> None:

@@ -85,11 +85,24 @@ def find_pictures(folder: str | os.PathLike[str]) -> Pictures:
     MissingFileError, PictureError
         As `fieldshot.images.find_classes`.
     OptionError
-        If train and test do not hold the same classes.
+        If only one of train and test holds classes, they do not hold the same ones, or it is a file.
     """
     folder = Path(folder)
-    if not all(_holds_classes(folder / name) for name in ("train", "test")):
+    if folder.is_file():
+        raise OptionError(
+            f"{folder} must be a folder of pictures, or a file of embeddings that ends in .npz (got another file)",
+            hint="name the folder, or write the file with numpy.savez('my.npz', embeddings=..., labels=...)",
+        )
+    sides = [name for name in ("train", "test") if _holds_classes(folder / name)]
+    if not sides:
         return Pictures(folder, images.find_classes(folder))
+    if len(sides) == 1:
+        other = "test" if sides == ["train"] else "train"
+        raise OptionError(
+            f"an official split must have one sub-folder a class in {folder / 'train'} and in {folder / 'test'}"
+            f" (got such in {sides[0]} only)",
+            hint=f"add those of {other}, or measure {folder / sides[0]} alone",
+        )
     train, test = (images.find_classes(folder / name) for name in ("train", "test"))
     alone = [
         f"{name}/{label}"

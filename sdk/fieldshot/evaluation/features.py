@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from fieldshot.ops.interface import Float64, Index
@@ -20,10 +21,10 @@ __all__ = ["Centred", "Features", "centred", "class_means", "power", "softmax", 
 Features = Callable[[Any], "Float64"]
 
 
-def unit(Z: Any) -> Float64:
-    """Each row divided by its Euclidean length (N, D); a row of zeros stays zeros."""
-    array = np.asarray(Z, dtype=np.float64)
-    lengths = np.maximum(np.linalg.norm(array, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+def unit(Z: Any, dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
+    """Each row divided by its Euclidean length (N, D), of `dtype`; a row of zeros stays zeros."""
+    array = np.asarray(Z, dtype=dtype)
+    lengths = np.maximum(np.linalg.norm(array, axis=1, keepdims=True), np.finfo(dtype).tiny)
     return np.asarray(array / lengths)
 
 

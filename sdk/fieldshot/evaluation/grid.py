@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fieldshot import __version__
-from fieldshot.errors import OptionError
-from fieldshot.evaluation.cells import Axis, plan
+from fieldshot.evaluation.cells import Axis, plan, whole
 from fieldshot.evaluation.episodes import Cell, Pool
 from fieldshot.evaluation.measures import calibration_error, mean_interval, worst_decile
-from fieldshot.evaluation.methods import Factory, select
+from fieldshot.evaluation.methods import Factory, check, select
 from fieldshot.evaluation.rows import Journal, Row
 from fieldshot.evaluation.work import Outcome, Problem, Task, outcomes
 from fieldshot.head.contract import checked_embeddings, checked_labels
@@ -44,8 +43,8 @@ def evaluate(
     labels: ArrayLike,
     *,
     test: tuple[ArrayLike, ArrayLike] | None = None,
-    ways: Axis = 5,
-    shots: Axis = (1, 5),
+    ways: Axis | None = None,
+    shots: Axis | None = None,
     queries: int = 15,
     episodes: int = 200,
     seed: int = 0,
@@ -68,30 +67,32 @@ def evaluate(
     labels : array-like (N,)
     test : (array-like (M, D), array-like (M,)), optional
         Embeddings and labels that queries are drawn from instead, of the same classes.
-    ways, shots : int, "all", a sequence of these, or "grid"
-        All ways are all classes; all shots are all samples of a class but the queries. In a grid, ways 2, 5, 10, 20
-        and all by shots 1, 2, 3, 5, 10, 20, 50, 100 and all, what the data do not have is left out with a word in
-        the log, a cell has fewer queries where a class has no more (5 at least), and large cells have fewer episodes.
+    ways, shots : int, "all", a sequence of these, or "grid", optional
+        Left out, 5 ways, and 1 and 5 shots. All ways are all classes; all shots are all samples of a class but the
+        queries. In a grid, ways 2, 5, 10, 20 and all by shots 1, 2, 3, 5, 10, 20, 50, 100 and all, what the data do not
+        have is left out with a word in the log, a cell has fewer queries where a class has no more (5 at least), and
+        large cells have fewer episodes.
     queries, episodes : int
         Query samples a class, and episodes a cell; both at most in a grid.
     seed : int
         Of the drawing, from 0.
     methods : sequence of str, or mapping of str to callable
-        Names or groups (`fieldshot.evaluation.select`), or one's own: name -> what makes a `Method`.
+        Names or groups (`fieldshot.evaluation.select`), or one's own: name -> what makes a `Method`, such as the class
+        of a scikit-learn classifier.
     balance : float, optional
         Draw how the queries of an episode spread over its classes from a symmetric Dirichlet distribution with this
         alpha (Veilleux et al., NeurIPS 2021, section 3), as far as each class has so many; a class may have none.
         Left out, each has `queries`.
     heterogeneous : bool
         Draw ways and the shots of each class too, as Meta-Dataset does (Triantafillou et al., ICLR 2020, section
-        3.2): one cell, with at most 10 queries a class; `ways` and `shots` are not used.
+        3.2): one cell, with at most 10 queries a class; `ways` and `shots` must be left out.
     name : str
         Of the data, for the rows.
     progress : callable, optional
         Called with (work done, work in all), whole numbers that grow with the embeddings of finished episodes.
     done : str or os.PathLike, optional
-        File of finished rows, made where it is missing: rows of the same data and settings are taken from it, new
-        ones are added as they are finished.
+        File of finished rows, made where it is missing: rows of the same data and settings are taken from it, with a
+        word in the log, new ones are added as they are finished.
     jobs : int
         Processes to share the work, at most; rows do not depend on it, but for `fit_ms`.
 
@@ -103,14 +104,15 @@ def evaluate(
     Raises
     ------
     OptionError
-        If there are fewer classes than `ways`, or a class has too few samples; it says how many there are.
+        If there are fewer classes than `ways`, or a class has too few samples, and it says how many there are; if an
+        argument or a method makes no sense.
     EmbeddingError, LabelError
         If embeddings or labels make no sense.
     """
-    for word, value, least in (("seed", seed, 0), ("jobs", jobs, 1)):
-        if value < least:
-            raise OptionError(f"{word} must be at least {least} (got {value})", hint=f"pass a larger {word}")
+    seed, jobs = whole("seed", seed, 0), whole("jobs", jobs, 1)
     own = dict(methods) if isinstance(methods, Mapping) else {}
+    for word, make in own.items():
+        check(word, make)
     names = list(own) or select([methods] if isinstance(methods, str) else methods)
     problem = _problem(embeddings, labels, test, own, seed)
     cells, left_out = plan(problem.pool, ways, shots, queries, episodes, balance, heterogeneous=heterogeneous)
@@ -126,6 +128,10 @@ def evaluate(
             found = journal.get(keys[pair])
             if found is not None:
                 rows[pair] = found
+        if rows:  # as loud as what a grid leaves out: it was another run, at another speed
+            _LOG.warning(
+                "%s: %d of %d rows were measured before: they are taken from %s", name, len(rows), len(keys), done
+            )
     works = {cell: _work(problem.pool, cell) for cell in cells}
     tasks = [
         task for cell in cells for method in names if (cell, method) not in rows for task in _tasks(cell, method, works)

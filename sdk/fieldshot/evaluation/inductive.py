@@ -42,8 +42,8 @@ class Linear:
         self._features = features
         self._centre = centre
 
-    def fit(self, Z: Float32, y: Index, unlabelled: Float32 | None = None) -> Linear:
-        """Learn from embeddings (N, D) of classes (N,); `unlabelled` is not looked at."""
+    def fit(self, Z: Float32, y: Index) -> Linear:
+        """Learn from embeddings (N, D) of classes (N,)."""
         self._map = centred(self._features, Z, y) if self._centre else self._features
         self._weights, self._bias = self._solve(self._map(Z), y)
         return self
@@ -68,8 +68,8 @@ class Neighbours:
     def __init__(self, neighbours: int = 5) -> None:
         self._neighbours = neighbours
 
-    def fit(self, Z: Float32, y: Index, unlabelled: Float32 | None = None) -> Neighbours:
-        """Keep embeddings (N, D) and classes (N,); `unlabelled` is not looked at."""
+    def fit(self, Z: Float32, y: Index) -> Neighbours:
+        """Keep embeddings (N, D) and classes (N,)."""
         self._samples = unit(Z)
         self._members = np.eye(int(y.max()) + 1)[y]
         return self

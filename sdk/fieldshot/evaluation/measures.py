@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
+
+from fieldshot.evaluation.features import unit
 
 if TYPE_CHECKING:
     from fieldshot.ops.interface import Float32, Float64, Index
 
-__all__ = ["brier", "calibration_bins", "calibration_error", "hardness", "mean_interval", "unit", "worst_decile"]
+__all__ = ["brier", "calibration_bins", "calibration_error", "hardness", "mean_interval", "worst_decile"]
 
 _BINS = 15
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean of values and the half width of its 95 % confidence interval (normal approximation)."""
+    """Mean of values and the half width of its 95 % confidence interval (normal approximation); nan of one value."""
     array = np.asarray(values, dtype=np.float64)
-    deviation = array.std(ddof=1) if len(array) > 1 else 0.0
+    deviation = array.std(ddof=1) if len(array) > 1 else np.nan
     return float(array.mean()), float(1.96 * deviation / np.sqrt(len(array)))
 
 
@@ -69,13 +70,6 @@ def brier(probabilities: Float64, truth: Index) -> float:
     return float((errors * errors).sum(axis=1).mean())
 
 
-def unit(Z: ArrayLike) -> Float32:
-    """Embeddings (N, D) divided by their lengths; those of length 0 stay 0."""
-    array = np.asarray(Z, dtype=np.float32)
-    lengths = np.linalg.norm(array, axis=1, keepdims=True)
-    return np.asarray(array / np.maximum(lengths, np.finfo(np.float32).tiny))
-
-
 def hardness(support: Float32, classes: Index, queries: Float32, truth: Index) -> float:
     """How hard an episode is by itself, whatever classifies it: mean over queries of log((1 - p) / p).
 
@@ -91,7 +85,7 @@ def hardness(support: Float32, classes: Index, queries: Float32, truth: Index) -
     """
     members = np.zeros((int(classes.max()) + 1, len(classes)), np.float32)
     members[classes, np.arange(len(classes))] = 1.0
-    exponentials = np.exp((queries @ unit(members @ support).T).astype(np.float64))
+    exponentials = np.exp((queries @ unit(members @ support, np.float32).T).astype(np.float64))
     rows = np.arange(len(truth))
     true = exponentials[rows, truth]
     return float(np.log((exponentials.sum(axis=1) - true) / true).mean())

@@ -6,29 +6,30 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import numpy as np
+
 from fieldshot.errors import OptionError
+from fieldshot.evaluation.features import softmax
 from fieldshot.head import FewShotHead
 
 if TYPE_CHECKING:
     from fieldshot.ops.interface import Float32, Float64, Index
 
-__all__ = ["GROUPS", "OURS", "Factory", "Method", "find", "select"]
+__all__ = ["GROUPS", "OURS", "Factory", "Method", "check", "find", "probabilities", "select"]
 
 
 class Method(Protocol):
-    """What learns from a support set and classifies queries; a fresh one is made for each episode."""
+    """What learns from a support set and classifies queries, as scikit-learn's classifiers do.
 
-    def fit(self, Z: Float32, y: Index, unlabelled: Float32) -> Any:
-        """Learn from a support set.
+    A fresh one is made for each episode. Without ``predict_proba`` its ``decision_function`` serves, by its softmax.
+    """
 
-        Parameters
-        ----------
-        Z : ndarray (N, D), float32
-            Embeddings as the backbone gives them.
-        y : ndarray (N,), int32
-            Classes 0..K-1, each of them present.
-        unlabelled : ndarray (M, D), float32
-            The queries, for transductive methods only; nothing says that all classes are among them.
+    @property
+    def fit(self) -> Callable[..., Any]:
+        """``fit(Z, y)``, or ``fit(Z, y, unlabelled)`` of a transductive method: by that name it gets the queries.
+
+        Z is (N, D) float32, embeddings as the backbone gives them; y (N,) int32, classes 0..K-1, each of them present;
+        unlabelled (M, D) float32. Nothing says that all classes are among the queries.
         """
         ...
 
@@ -40,24 +41,12 @@ class Method(Protocol):
 Factory = Callable[[], Method]
 
 
-class Fieldshot:
-    """`FewShotHead` as it comes.
+class Adapted:
+    """`FewShotHead` that looks at the queries too (`FewShotHead.adapt`)."""
 
-    Parameters
-    ----------
-    adapted : bool
-        Let it look at the queries too (`FewShotHead.adapt`).
-    """
-
-    def __init__(self, *, adapted: bool = False) -> None:
-        self._adapted = adapted
-        self._head = FewShotHead()
-
-    def fit(self, Z: Float32, y: Index, unlabelled: Float32) -> Fieldshot:
-        """Fit the head."""
-        self._head.fit(Z, y)
-        if self._adapted:
-            self._head = self._head.adapt(unlabelled)
+    def fit(self, Z: Float32, y: Index, unlabelled: Float32) -> Adapted:
+        """Fit the head and adapt it."""
+        self._head = FewShotHead().fit(Z, y).adapt(unlabelled)
         return self
 
     def predict_proba(self, Z: Float32) -> Float64:
@@ -65,11 +54,7 @@ class Fieldshot:
         return self._head.predict_proba(Z)
 
 
-def _adapted() -> Fieldshot:
-    return Fieldshot(adapted=True)
-
-
-OURS: Mapping[str, Factory] = {"fieldshot": Fieldshot, "fieldshot, adapted": _adapted}
+OURS: Mapping[str, Factory] = {"fieldshot": FewShotHead, "fieldshot, adapted": Adapted}
 
 GROUPS = ("fieldshot", "inductive", "transductive", "all")
 
@@ -121,6 +106,32 @@ def select(words: Iterable[str]) -> list[str]:
             found = [word]
         names.update(dict.fromkeys(found))
     return list(names)
+
+
+def check(name: str, make: Any) -> None:
+    """Raise an OptionError if it makes no method."""
+    if not callable(make):
+        raise OptionError(
+            f"method {name!r} must be a class, or a function without arguments (got {type(make).__name__} object)",
+            hint="pass the class itself, or with settings functools.partial(KNeighborsClassifier, n_neighbors=1)",
+        )
+    method = make()
+    if not (hasattr(method, "fit") and (hasattr(method, "predict_proba") or hasattr(method, "decision_function"))):
+        raise OptionError(
+            f"method {name!r} must have fit and predict_proba or decision_function (got {type(method).__name__})",
+            hint="see fieldshot.evaluation.Method",
+        )
+
+
+def probabilities(method: Any, Z: Float32) -> Float64:
+    """Probabilities (M, K) of embeddings (M, D): the method's own, or the softmax of its outputs.
+
+    Of two classes a scikit-learn classifier has one output m; as in one against the rest, they get -m and m.
+    """
+    if hasattr(method, "predict_proba"):
+        return np.asarray(method.predict_proba(Z), dtype=np.float64)
+    outputs = np.asarray(method.decision_function(Z), dtype=np.float64)
+    return softmax(outputs if outputs.ndim > 1 else np.stack([-outputs, outputs], axis=1))
 
 
 def _baselines(kind: str) -> Mapping[str, Factory]:

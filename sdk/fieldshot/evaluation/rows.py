@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 __all__ = ["Journal", "Row"]
@@ -34,7 +35,7 @@ class Row:
     accuracy : float
         Mean over episodes, in [0, 1].
     interval : float
-        Half width of its 95 % confidence interval.
+        Half width of its 95 % confidence interval; nan of one episode.
     worst_decile : float
         Mean accuracy of the worst tenth of the episodes.
     ece : float
@@ -92,7 +93,8 @@ class Journal:
         for number, line in enumerate(whole.split(b"\n") if whole else [], 1):
             try:
                 entry = json.loads(line)
-                self._rows[entry["key"]] = Row(**entry["row"])
+                row = Row(**entry["row"])
+                self._rows[entry["key"]] = row if row.interval is not None else replace(row, interval=math.nan)
             except (ValueError, TypeError, KeyError) as error:
                 _LOG.warning("line %d of %s is no row and is passed over: %s", number, self._path, error)
 
@@ -102,7 +104,10 @@ class Journal:
 
     def add(self, key: str, row: Row) -> None:
         """Append a row."""
-        line = json.dumps({"key": key, "row": asdict(row)}) + "\n"
+        values = asdict(row)
+        if math.isnan(row.interval):
+            values["interval"] = None  # JSON has no nan
+        line = json.dumps({"key": key, "row": values}) + "\n"
         with open(self._path, "ab") as file:
             file.write(line.encode())
             file.flush()

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from inspect import signature
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,8 +19,9 @@ import numpy as np
 
 from fieldshot.errors import FieldshotError, OptionError
 from fieldshot.evaluation.episodes import Cell, Pool, draw
-from fieldshot.evaluation.measures import brier, calibration_bins, hardness, unit
-from fieldshot.evaluation.methods import Factory, Method, find
+from fieldshot.evaluation.features import unit
+from fieldshot.evaluation.measures import brier, calibration_bins, hardness
+from fieldshot.evaluation.methods import Factory, Method, find, probabilities
 
 if TYPE_CHECKING:
     from fieldshot.ops.interface import Float32, Float64
@@ -51,8 +53,8 @@ class Problem:
     units: tuple[Float32, Float32] = field(init=False)
 
     def __post_init__(self) -> None:
-        unit_Z = unit(self.Z)
-        self.units = unit_Z, unit_Z if self.asked is self.Z else unit(self.asked)
+        unit_Z = unit(self.Z, np.float32)
+        self.units = unit_Z, unit_Z if self.asked is self.Z else unit(self.asked, np.float32)
 
 
 class Task(NamedTuple):
@@ -131,23 +133,24 @@ def _run(problem: Problem, task: Task) -> list[Outcome]:
 def _episode(problem: Problem, task: Task, method: Method, number: int) -> Outcome:
     episode = draw(problem.pool, task.cell, problem.seed, number)
     support, queries = problem.Z[episode.support], problem.asked[episode.query]
+    seen = {"unlabelled": queries} if "unlabelled" in signature(method.fit).parameters else {}
     started = time.perf_counter()
-    method.fit(support, episode.classes, queries)
+    method.fit(support, episode.classes, **seen)
     fit_ms = 1e3 * (time.perf_counter() - started)
-    probabilities = np.asarray(method.predict_proba(queries), dtype=np.float64)
+    found = probabilities(method, queries)
     shape = len(queries), int(episode.classes.max()) + 1
-    if probabilities.shape != shape or not np.isfinite(probabilities).all():
+    if found.shape != shape or not np.isfinite(found).all():
         raise OptionError(
-            f"method {task.method!r} must give finite probabilities of shape {shape} (got shape {probabilities.shape})",
+            f"method {task.method!r} must give finite probabilities of shape {shape} (got shape {found.shape})",
             hint="leave this method out",
         )
     own, asked = problem.units
     return Outcome(
-        accuracy=float(np.mean(probabilities.argmax(axis=1) == episode.truth)),
-        brier=brier(probabilities, episode.truth),
+        accuracy=float(np.mean(found.argmax(axis=1) == episode.truth)),
+        brier=brier(found, episode.truth),
         hardness=hardness(own[episode.support], episode.classes, asked[episode.query], episode.truth),
         queries=len(queries),
-        bins=calibration_bins(probabilities, episode.truth),
+        bins=calibration_bins(found, episode.truth),
         fit_ms=fit_ms,
     )
 

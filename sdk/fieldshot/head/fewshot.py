@@ -172,9 +172,16 @@ class FewShotHead(Estimator):
 
         Raises
         ------
+        OptionError
+            If `other` is no head.
         EmbeddingError
             If the heads are of embeddings of different dimensions.
         """
+        if not isinstance(other, FewShotHead):
+            raise OptionError(
+                f"other must be a FewShotHead (got {type(other).__name__})",
+                hint="pass a head, or call partial_fit(Z, y)",
+            )
         other._fitted()
         if not self.__sklearn_is_fitted__():
             self._refit(dict(other._statistics), other.n_features_in_, other._unlabelled)

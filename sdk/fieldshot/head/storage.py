@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from fieldshot.errors import BundleError, LabelError, MissingFileError
 from fieldshot.head.statistics import ClassStatistics
+from fieldshot.writing import replacing
 
 if TYPE_CHECKING:
     from fieldshot.ops import Float32
@@ -33,7 +33,7 @@ def write(
     statistics: dict[Any, ClassStatistics],
     unlabelled: Float32 | None,
 ) -> None:
-    """Write to a temporary file beside `path` and rename it: whole or not at all."""
+    """Write it, whole or not at all."""
     from safetensors.numpy import save
 
     labels, classes = list(statistics), list(statistics.values())
@@ -56,16 +56,8 @@ def write(
     path = Path(path)
     if not path.parent.is_dir():
         raise MissingFileError(f"folder {path.parent} must be there to save a head in (got none)", hint="make it first")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(path) as file:
+        file.write(save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, metadata))
 
 
 def read(

@@ -17,7 +17,7 @@ from bundles import write_tiny_bundle
 from clusters import clusters
 from fieldshot.backbone import Backbone
 from fieldshot.cli import evaluate as command
-from fieldshot.evaluation import methods
+from fieldshot.head import FewShotHead
 from shell import Shell
 from standins import Nearest
 
@@ -110,6 +110,12 @@ def test_grids_and_drawn_episodes(shell: Shell, ready: str, caplog: pytest.LogCa
     assert (row["ways"], row["shots"], row["queries"], row["balance"]) == ("drawn", "drawn", 10, 2.0)
 
 
+def test_one_episode_gives_no_interval(shell: Shell, ready: str) -> None:
+    words = ["eval", ready, "--ways", 3, "--shots", 1, "--queries", 4, "--episodes", 1]
+    assert shell(*words).splitlines()[-1].split()[5] == "-"
+    assert shell.json(*words)["rows"][0]["interval"] is None
+
+
 def test_several_methods(shell: Shell, ready: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, baselines in (("inductive", {"nearest, mean": Nearest}), ("transductive", {})):
         module = types.ModuleType(kind)
@@ -132,6 +138,8 @@ def test_what_cannot_be_is_said_before_anything_is_embedded(
     words = ["eval", ready, pictures, "--backbone", tiny_bundle]
     assert "--ways 3" in shell.fails(*words, "--ways", 4, "--shots", 1, "--queries", 2)
     assert "must have 9 pictures" in shell.fails(*words, "--ways", 2, "--shots", 5, "--queries", 4)
+    assert "leave out ways" in shell.fails(*words, "--ways", 3, "--heterogeneous")
+    assert "leave out --backbone" in shell.fails("eval", ready, "--backbone", tiny_bundle)
     Path("file").touch()
     assert "absent/x.json" in shell.fails(*words, *FEW, "--json", "absent/x.json")
     assert "file/out" in shell.fails(*words, *FEW, "--out", "file/out")
@@ -153,23 +161,51 @@ def test_a_result_that_is_there_stays_until_there_is_a_new_one(shell: Shell, rea
     assert json.loads(Path("result.json").read_text())["rows"]
 
 
+def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(shell: Shell, ready: str) -> None:
+    pytest.importorskip("matplotlib")
+    folder = Path("measured")
+    words = ["eval", ready, "--shots", "1,2", "--queries", 4, "--episodes", 3, "--out", folder]
+    shell(*words, "--ways", 3)
+    mine = [folder / "accuracy-mine.png", folder / "accuracy-3-ways.jpg"]
+    for path in mine:
+        path.touch()
+    shell(*words, "--ways", 4)
+    figures = json.loads((folder / "result.json").read_text())["figures"]
+    assert "accuracy-4-ways.png" in figures
+    assert {path.name for path in folder.glob("*.png")} == {*figures, mine[0].name}
+    assert all(path.exists() for path in mine)
+
+
+@pytest.mark.parametrize(
+    "earlier", ["no json", "[]", "{}", '{"figures": 1}', '{"figures": [1, "../a.png", "/a.png", "a.txt", "..", ""]}']
+)
+def test_an_earlier_result_that_is_something_else_takes_nothing_along(shell: Shell, ready: str, earlier: str) -> None:
+    pytest.importorskip("matplotlib")
+    Path("measured").mkdir()
+    for name in ("a.png", "measured/a.txt", "measured/a.png"):
+        Path(name).touch()
+    Path("measured/result.json").write_text(earlier)
+    shell("eval", ready, *FEW, "--out", "measured")
+    assert all(Path(name).exists() for name in ("a.png", "measured/a.txt", "measured/a.png"))
+
+
 def test_a_report_is_drawn_of_the_rows_and_an_interrupted_run_goes_on(
     shell: Shell, ready: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("fieldshot.evaluation.report")
     words = ["eval", ready, *FEW, "--out", "measured"]
-    fit = methods.Fieldshot.fit
+    fit = FewShotHead.fit
     count = 0
 
-    def interrupted(self: object, Z: np.ndarray, y: object, unlabelled: object) -> object:
+    def interrupted(self: object, Z: np.ndarray, y: object) -> object:
         nonlocal count
         count += 1
         if len(Z) == 6:  # the second cell
             raise KeyboardInterrupt
-        return fit(self, Z, y, unlabelled)
+        return fit(self, Z, y)
 
     with monkeypatch.context() as patch:
-        patch.setattr(methods.Fieldshot, "fit", interrupted)
+        patch.setattr(FewShotHead, "fit", interrupted)
         shell(*words, code=130)
     assert shell.err == "fieldshot: interrupted\n"
     assert Path("measured/rows.jsonl").read_text().count("\n") == 1

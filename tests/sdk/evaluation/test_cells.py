@@ -79,10 +79,17 @@ def test_of_a_split_support_and_queries_count_apart():
 
 
 def test_heterogeneous():
-    assert cells(pool(20, 30), 99, 99, heterogeneous=True)[0] == [("drawn", "drawn", 10, 200)]
-    assert cells(pool(20, 30), 99, 99, queries=4, heterogeneous=True)[0] == [("drawn", "drawn", 4, 200)]
+    assert cells(pool(20, 30), None, None, heterogeneous=True)[0] == [("drawn", "drawn", 10, 200)]
+    assert cells(pool(20, 30), None, None, queries=4, heterogeneous=True)[0] == [("drawn", "drawn", 4, 200)]
     with pytest.raises(OptionError, match=r"must have 2 pictures .* .got 1 of 'class 1'"):
-        cells(pool(20, 1), 2, 1, heterogeneous=True)
+        cells(pool(20, 1), None, None, heterogeneous=True)
+    for ways, shots, asked in ((2, None, "ways"), (None, [1], "shots"), (2, 1, "ways and shots")):
+        with pytest.raises(OptionError, match=rf"must draw their ways and shots .got {asked} too.*leave out {asked}"):
+            cells(pool(20, 30), ways, shots, heterogeneous=True)
+
+
+def test_ways_and_shots_that_are_left_out():
+    assert cells(pool(*[20] * 6), None, None)[0] == [(5, 1, 15, 200), (5, 5, 15, 200)]
 
 
 @pytest.mark.parametrize(
@@ -90,13 +97,19 @@ def test_heterogeneous():
     [
         ({"ways": 7}, "at least 7 classes for 7 ways .got 6."),
         ({"ways": [2, 7]}, "at least 7 classes for 7 ways .got 6."),
-        ({"ways": 1}, "ways must be at least 2"),
+        ({"ways": 1}, "ways must be a whole number, at least 2"),
         ({"ways": "most"}, "ways must be numbers or 'all', or 'grid' alone .got 'most'."),
         ({"shots": [1, "grid"]}, "shots must be numbers or 'all', or 'grid' alone .got 'grid'."),
-        ({"shots": []}, "shots must be at least 1"),
-        ({"shots": [1, 0]}, "shots must be at least 1"),
-        ({"queries": 0}, "queries must be at least 1"),
-        ({"episodes": 0}, "episodes must be at least 1"),
+        ({"shots": []}, "shots must be a whole number, at least 1"),
+        ({"shots": [1, 0]}, "shots must be a whole number, at least 1"),
+        ({"queries": 0}, "queries must be a whole number, at least 1"),
+        ({"episodes": 0}, "episodes must be a whole number, at least 1"),
+        ({"ways": 2.5}, "ways must be a whole number, at least 2 .got 2.5."),
+        ({"ways": True}, "ways must be a whole number, at least 2 .got True."),
+        ({"shots": [1, 5.0]}, "shots must be a whole number, at least 1 .got 5.0."),
+        ({"queries": 4.0}, "queries must be a whole number, at least 1 .got 4.0."),
+        ({"queries": True}, "queries must be a whole number, at least 1 .got True."),
+        ({"episodes": "5"}, "episodes must be a whole number, at least 1 .got '5'."),
         ({"balance": 0.0}, "balance must be above 0"),
         ({"balance": float("nan")}, "balance must be above 0"),
         ({"shots": [9]}, "must have 13 pictures .* .got 12 of 'class 0'."),

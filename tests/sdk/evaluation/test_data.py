@@ -60,12 +60,26 @@ def test_classes_may_be_called_train_and_test(pictures):
     assert data.find_pictures(pictures).test is None
 
 
-def test_one_side_alone_is_no_split(split):
-    shutil.rmtree(split / "test")
-    with pytest.raises(PictureError, match="one sub-folder of pictures for each class"):
+@pytest.mark.parametrize(("side", "other"), [("train", "test"), ("test", "train")])
+def test_one_side_alone_is_no_split(split, side, other):
+    shutil.rmtree(split / other)
+    message = rf"an official split must .*got such in {side} only.*add those of {other}, or measure \S+/{side} alone"
+    with pytest.raises(OptionError, match=message):
         data.find_pictures(split)
+    (split / other).mkdir()  # with pictures of nobody knows what
+    shutil.copy(split / side / "leaf/1.png", split / other)
+    with pytest.raises(OptionError, match=message):
+        data.find_pictures(split)
+    assert data.find_pictures(split / side).test is None
+
+
+def test_places_that_hold_no_classes(pictures):
+    with pytest.raises(PictureError, match="one sub-folder of pictures for each class"):
+        data.find_pictures(pictures / "leaf")
     with pytest.raises(MissingFileError):
-        data.find_pictures(split / "test")
+        data.find_pictures(pictures / "absent")
+    with pytest.raises(OptionError, match=r"0\.png must be a folder of pictures, .* ends in \.npz .*numpy\.savez"):
+        data.find_pictures(pictures / "leaf/0.png")
 
 
 def test_ready_embeddings(tmp_path):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import LinearSVC
 
 from clusters import clusters
 from fieldshot import evaluation
@@ -64,6 +68,13 @@ def test_seeded_and_independent_of_the_other_cells_and_methods():
     assert both[3].hardness == both[2].hardness
 
 
+def test_whole_numbers_may_be_those_of_numpy(tmp_path):
+    Z, y = clusters(spread=2.0)
+    words = {"ways": 4, "shots": 3, "queries": 4, "episodes": 5, "seed": 1}
+    rows = evaluate(Z, y, **words, done=tmp_path / "rows.jsonl")
+    assert evaluate(Z, y, **{word: np.int64(n) for word, n in words.items()}, done=tmp_path / "rows.jsonl") == rows
+
+
 def test_queries_are_never_in_the_support():
     # Every sample is unlike every other one: only by having seen it could its class be known.
     Z, y = np.eye(60), np.repeat(np.arange(5), 12)
@@ -90,6 +101,23 @@ def test_a_method_of_ones_own_is_paired_with_fieldshot():
     (head,) = evaluate(Z, y, ways=4, shots=1, queries=4, episodes=30)
     # At one shot the head is the nearest mean of transformed embeddings: near, and on the same episodes.
     assert np.corrcoef(rows[0].accuracies, head.accuracies)[0, 1] > 0.5
+
+
+@pytest.mark.parametrize(
+    "make",
+    [partial(KNeighborsClassifier, n_neighbors=2), LogisticRegression, LinearSVC],
+    ids=["predict_proba", "a third parameter of fit", "decision_function"],
+)
+@pytest.mark.parametrize("ways", [2, 4])
+def test_a_classifier_of_scikit_learn_is_a_method(make, ways):
+    Z, y = clusters(spread=2.0)
+    (row,) = evaluate(Z, y, ways=ways, shots=3, queries=4, episodes=4, methods={"theirs": make})
+    Z, pool, cell = Z.astype(np.float32), evaluation.Pool.of(y), evaluation.Cell(ways, 3, 4, "balanced", 4)
+    for number, accuracy in enumerate(row.accuracies):
+        drawn = evaluation.draw(pool, cell, 0, number)
+        classifier = make().fit(Z[drawn.support], drawn.classes)
+        assert classifier.score(Z[drawn.query], drawn.truth) == accuracy
+    assert 0 < row.brier < 1
 
 
 def test_transductive_methods_see_the_queries_and_no_others():
@@ -140,9 +168,12 @@ def test_processes_give_the_same_rows(monkeypatch):
         ({"shots": [9], "test": clusters(count=3)}, OptionError, "must have 4 pictures to recognise .got 3 of 'class"),
         ({"test": clusters(classes=7)}, OptionError, "same classes"),
         ({"test": (np.ones((3, 5)), ["class 0"] * 3)}, EmbeddingError, "shape .N, 16"),
-        ({"seed": -1}, OptionError, "seed must be at least 0"),
-        ({"jobs": 0}, OptionError, "jobs must be at least 1"),
+        ({"seed": -1}, OptionError, "seed must be a whole number, at least 0"),
+        ({"seed": 0.5}, OptionError, "seed must be a whole number, at least 0 .got 0.5."),
+        ({"jobs": 0}, OptionError, "jobs must be a whole number, at least 1"),
         ({"methods": {"wrong": Wrong}}, OptionError, "'wrong' must give finite probabilities of shape"),
+        ({"methods": {"near": KNeighborsClassifier()}}, OptionError, "must be a class, .* KNeighborsClassifier object"),
+        ({"methods": {"none": object}}, OptionError, "'none' must have fit and predict_proba .*got object"),
         ({"labels": ["class 0"]}, LabelError, "labels must have shape .72,."),
         ({"embeddings": np.full((72, 16), np.nan)}, EmbeddingError, "must be finite"),
     ],
@@ -167,7 +198,7 @@ class Stop(BaseException):
     """Stands for an interrupt."""
 
 
-def test_a_stopped_measurement_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_a_stopped_measurement_goes_on_where_it_was(tmp_path, monkeypatch, caplog):
     Z, y = clusters(spread=2.0)
     done = tmp_path / "rows.jsonl"
     words = {"ways": 3, "shots": [1, 2, 3], "queries": 4, "episodes": 5}
@@ -181,8 +212,10 @@ def test_a_stopped_measurement_goes_on_where_it_was(tmp_path, monkeypatch):
     kept = done.read_bytes()
     assert kept.count(b"\n") == 2
     done.write_bytes(kept + b'{"key": "abc", "ro')  # a power loss in the midst of a line
+    assert "were measured before" not in caplog.text
     seen = []
     rows = evaluate(Z, y, **words, done=done, progress=lambda *args: seen.append(args))
+    assert f"data: 2 of 3 rows were measured before: they are taken from {done}" in caplog.text
     assert plain(rows) == plain(evaluate(Z, y, **words))
     assert done.read_bytes().startswith(kept)
     assert done.read_bytes().count(b"\n") == 3

@@ -29,7 +29,7 @@ def episode(classes=4, shots=5, dimension=40, seed=0, queries=20, noise=1.5):
 
 
 def answers(name, Z, y, Q):
-    return BASELINES[name]().fit(Z, y, Q).predict_proba(Q)
+    return BASELINES[name]().fit(Z, y).predict_proba(Q)
 
 
 def centre(base, Z, y, Q):
@@ -69,7 +69,7 @@ def test_simple_shot_needs_the_mean_of_the_base_classes():
     assert "SimpleShot" not in BASELINES
     Z, y, Q, _ = episode()
     base = Z.mean(axis=0) + 1
-    ours = baselines(base)["SimpleShot"]().fit(Z, y, Q).predict_proba(Q)
+    ours = baselines(base)["SimpleShot"]().fit(Z, y).predict_proba(Q)
     other = NearestCentroid().fit(normalize(Z - base), y)
     assert np.array_equal(ours.argmax(axis=1), other.predict(normalize(Q - base)))
 
@@ -164,11 +164,11 @@ def test_probabilities_whatever_the_order_and_the_scale(name, classes, shots, se
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_it_learns_and_does_not_look_at_the_queries(name):
+def test_it_learns_and_answers_each_query_by_itself(name):
     Z, y, Q, asked = episode(shots=5)
     found = answers(name, Z, y, Q)
     assert np.mean(found.argmax(axis=1) == asked) > 0.7
-    assert np.array_equal(BASELINES[name]().fit(Z, y, Z).predict_proba(Q), found)
+    assert answers(name, Z, y, Q[:3]) == pytest.approx(found[:3], abs=1e-9)
 
 
 def test_a_zero_embedding_is_no_trouble():

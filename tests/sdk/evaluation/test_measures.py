@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss
 from sklearn.preprocessing import normalize
 
+from fieldshot.evaluation.features import unit
 from fieldshot.evaluation.measures import (
     brier,
     calibration_bins,
     calibration_error,
     hardness,
     mean_interval,
-    unit,
     worst_decile,
 )
 
@@ -31,7 +31,7 @@ def test_the_interval_is_that_of_the_mean():
     mean, interval = mean_interval(values)
     assert mean == pytest.approx(values.mean())
     assert interval == pytest.approx(1.96 * values.std(ddof=1) / 20)
-    assert mean_interval([0.5]) == (0.5, 0.0)
+    assert mean_interval([0.5]) == (0.5, pytest.approx(np.nan, nan_ok=True))
 
 
 @pytest.mark.parametrize(("count", "lowest"), [(1, 1), (9, 1), (10, 1), (11, 2), (200, 20)])
@@ -73,15 +73,18 @@ def test_brier_is_that_of_scikit_learn():
     assert brier(np.eye(2)[[1, 1]], np.array([0, 0])) == 2
 
 
-def test_unit_length():
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_unit_length(dtype):
     Z = np.random.default_rng(0).normal(size=(5, 7)) * 100
-    np.testing.assert_allclose(unit(Z), normalize(Z), rtol=1e-6)
-    assert unit(np.zeros((1, 3))).tolist() == [[0, 0, 0]]
+    found = unit(Z, dtype)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, normalize(Z), rtol=4 * np.finfo(dtype).eps)
+    assert unit(np.zeros((1, 3)), dtype).tolist() == [[0, 0, 0]]
 
 
 def test_hardness_is_that_of_a_softmax_of_cosines():
     rng = np.random.default_rng(0)
-    support, queries = unit(rng.random((9, 8))), unit(rng.random((20, 8)))
+    support, queries = (unit(rng.random((count, 8)), np.float32) for count in (9, 20))
     classes, truth = np.repeat([0, 1, 2], 3), rng.integers(0, 3, 20)
     means = torch.stack([torch.tensor(support[classes == k]).mean(0) for k in range(3)])
     cosines = torch.nn.functional.cosine_similarity(torch.tensor(queries)[:, None], means[None], dim=2)

@@ -32,7 +32,7 @@ def row(method="fieldshot", data="screws", ways=5, shots=1, balance="balanced", 
         "queries": 15,
         "episodes": len(accuracies),
         "accuracy": float(np.mean(accuracies)),
-        "interval": float(1.96 * sem(accuracies)),
+        "interval": float(1.96 * sem(accuracies)) if len(accuracies) > 1 else np.nan,
         "worst_decile": min(accuracies),
         "ece": 0.1,
         "brier": 0.3,
@@ -120,6 +120,22 @@ def test_findings_name_the_worst_cell_beyond_its_interval():
     assert "beyond its interval: none" in table(rows[2:])
 
 
+def test_one_episode_gives_no_interval(tmp_path):
+    rows = [row("fieldshot", accuracies=[0.5]), row("5-NN", accuracies=[0.6])]
+    text = table(rows)
+    assert "50.0 ± - " in text and "60.0 ± -*" in text
+    assert "+10.00 points over 1 cell; level or better in 1" in text
+    assert "beyond its interval: none" in text
+    page(rows, tmp_path / "page.html")
+    said = (tmp_path / "page.html").read_text("utf-8")
+    assert "<td>50.0 ± -</td>" in said and "<td>+10.0 ± \N{MINUS SIGN}</td>" in said
+    assert "2 methods on the same 1 episode." in said and "1 shot, 1 episode<" in said
+    page(rows[:1], tmp_path / "page.html")
+    assert "<p>1 method on the same 1 episode.</p>" in (tmp_path / "page.html").read_text("utf-8")
+    assert "nan" not in re.sub('src="[^"]*"', "", said)
+    assert drawings([replace(of, interval=np.nan) for of in grid()])
+
+
 def test_nothing_measured_is_no_text():
     assert table([]) == ""
 
@@ -181,6 +197,56 @@ def test_heat_map_has_the_numbers_of_regret():
     for of in regret(rows):
         assert f"{of.points:+.1f} ± {of.interval:.1f}".replace("-", "\N{MINUS SIGN}") in shown
         assert of.baseline in shown
+
+
+def boxes(figure, texts):
+    """Where texts stand, in inches."""
+    figure.draw_without_rendering()
+    return [text.get_window_extent().transformed(figure.dpi_scale_trans.inverted()) for text in texts]
+
+
+SHOTS = (1, 2, 3, 5, 10, 20, 50, 100, "all")
+WIDE = {
+    "many ways": [of for ways in (2, 5, 10, 20, 30) for of in grid(["screws"], SHOTS, SEEING, ways=ways)],
+    "many shots": grid(shots=range(1, 24)),
+}
+
+
+@pytest.mark.parametrize("rows", WIDE.values(), ids=WIDE)
+def test_heat_map_of_a_wide_grid_goes_on_below(rows):
+    figure = next(of for of in drawings(rows) if of.name == "regret-inductive").figure
+    assert figure.get_figwidth() < 13.2
+    shown = [text.get_text() for plot in figure.axes for text in plot.texts]
+    assert sorted(text for text in shown if "±" in text) == sorted(
+        f"{of.points:+.1f} ± {of.interval:.1f}".replace("-", "\N{MINUS SIGN}") for of in regret(rows)
+    )
+    heads = [f"{ways} ways" for ways in dict.fromkeys(of.ways for of in rows)]
+    assert [text for text in shown if text.endswith("ways")] == (heads if len(heads) > 1 else heads * 3)
+
+
+@pytest.mark.parametrize("rows", WIDE.values(), ids=WIDE)
+def test_names_below_an_axis_never_touch(rows):
+    for drawing in drawings(rows):
+        if drawing.name.startswith(("accuracy", "calibration", "fit-time")):
+            for plot in drawing.figure.axes:
+                ticks = [tick for tick in plot.get_xticklabels() if tick.get_text()]
+                assert len(ticks) > 4 and ticks[0].get_text() == str(min(plot.get_xticks().astype(int)))
+                places = boxes(drawing.figure, ticks)
+                assert all(left.x1 < right.x0 for left, right in itertools.pairwise(places)), drawing.name
+
+
+def test_long_names_of_data_and_many_methods_stay_on_the_figure():
+    data = ["a folder with a name that is too long for its panel / mobilenet_v1_0.5", "b"]
+    methods = {f"method {number} of my own": 0.0 for number in range(20)}
+    drawing = next(of for of in drawings(grid(data, methods=methods)) if of.name == "accuracy-5-ways")
+    first, second = drawing.figure.axes
+    (title,) = boxes(drawing.figure, [first._left_title])
+    (other,) = boxes(drawing.figure, [second._left_title])
+    assert first.get_title(loc="left").replace("\n", " ") == data[0]
+    assert title.x1 < other.x0
+    alone = next(of for of in drawings(grid(data[:1])) if of.name == "accuracy-5-ways").figure
+    assert boxes(alone, alone.legends)[0].x1 <= alone.get_figwidth()
+    assert boxes(drawing.figure, drawing.figure.legends)[0].x1 <= drawing.figure.get_figwidth()
 
 
 def test_what_there_are_no_rows_for_is_not_drawn():

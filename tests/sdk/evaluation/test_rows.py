@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 
 import pytest
@@ -20,6 +21,12 @@ def test_rows_come_back_as_they_were(tmp_path):
     again = Journal(tmp_path / "rows.jsonl")
     assert again.get("a") == journal.get("a") == ROW
     assert again.get("b") == dataclasses.replace(ROW, shots=1)
+
+
+def test_one_episode_gives_no_interval(tmp_path):
+    Journal(tmp_path / "rows.jsonl").add("a", dataclasses.replace(ROW, interval=math.nan))
+    assert '"interval": null' in (tmp_path / "rows.jsonl").read_text()
+    assert math.isnan(Journal(tmp_path / "rows.jsonl").get("a").interval)
 
 
 def test_whatever_is_torn_off_the_end_all_lines_before_it_stay(tmp_path, caplog):

@@ -136,7 +136,7 @@ def gain(name, counts, seeds=12, **kwargs):
     for seed in range(seeds):
         Z, y, Q, asked = episode(counts(seed), seed=seed, **kwargs)
         found = BASELINES[name]().fit(Z, y, Q).predict_proba(Q)
-        nearest = INDUCTIVE["nearest mean, L2"]().fit(Z, y, Q).predict_proba(Q)
+        nearest = INDUCTIVE["nearest mean, L2"]().fit(Z, y).predict_proba(Q)
         gains.append(np.mean(found.argmax(axis=1) == asked) - np.mean(nearest.argmax(axis=1) == asked))
         spreads.append(entropy(np.bincount(found.argmax(axis=1), minlength=5)))
     return np.mean(gains), np.mean(spreads)
@@ -160,7 +160,7 @@ def test_fine_tuning_of_a_frozen_head_hardly_moves_it():
     for seed in range(6):
         Z, y, Q, _ = (np.abs(part) for part in episode(seed=seed))  # positive, as after a ReLU
         found = BASELINES["transductive fine-tuning"]().fit(Z, y, Q).predict_proba(Q).argmax(axis=1)
-        assert np.mean(found == INDUCTIVE["nearest mean, L2"]().fit(Z, y, Q).predict_proba(Q).argmax(axis=1)) > 0.95
+        assert np.mean(found == INDUCTIVE["nearest mean, L2"]().fit(Z, y).predict_proba(Q).argmax(axis=1)) > 0.95
 
 
 def test_under_unequal_counts_tim_suffers_and_alpha_tim_gains():

@@ -106,6 +106,8 @@ def test_merge_of_large_classes_and_of_other_embeddings():
     assert_same(FewShotHead().merge(adapted), adapted)
     with pytest.raises(EmbeddingError, match="same number of features"):
         small.merge(FewShotHead().fit(*samples(0, [2, 2], 4)))
+    with pytest.raises(OptionError, match=r"must be a FewShotHead .got int.*partial_fit"):
+        small.merge(3)
 
 
 def test_equalities_hold_past_the_samples_kept_for_holding_out():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fieldshot.evaluation.report.drawing import Drawing, drawings
 from fieldshot.evaluation.report.numbers import ADAPTED, OURS, regret, summary
-from fieldshot.evaluation.report.text import blocks, cell_words, findings, points, shots_words
+from fieldshot.evaluation.report.text import accuracy, blocks, cell_words, count, findings, points, shots_words
 
 if TYPE_CHECKING:
     from fieldshot.evaluation.rows import Row
@@ -55,7 +55,7 @@ def page(rows: Iterable[Row], path: str | Path) -> None:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>Few-shot evaluation</title><style>{_STYLE}</style></head><body>",
         "<h1>Few-shot evaluation</h1>",
-        f"<p>{len({row.method for row in rows})} methods on the same {episodes} episodes.</p>",
+        f"<p>{count(len({row.method for row in rows}), 'method')} on the same {count(episodes, 'episode')}.</p>",
         f"<dl>{facts}</dl>",
         "<h2>Figures</h2>",
         *map(_figure, drawings(rows)),
@@ -114,12 +114,12 @@ def _cells(rows: Sequence[Row]) -> Iterable[str]:
         for key, methods in cells.items():
             lines = [
                 [
-                    *(name, f"{100 * row.accuracy:.1f} ± {100 * row.interval:.1f}", f"{100 * row.worst_decile:.1f}"),
+                    *(name, accuracy(row), f"{100 * row.worst_decile:.1f}"),
                     *(f"{100 * row.ece:.1f}", f"{row.brier:.3f}", f"{row.fit_ms:.2f}"),
                 ]
                 for name, row in sorted(methods.items(), key=lambda item: -item[1].accuracy)
             ]
-            first = f"{shots_words(key.shots)}, {key.episodes} episodes"
+            first = f"{shots_words(key.shots)}, {count(key.episodes, 'episode')}"
             tables.append(_table([first, "accuracy %", "worst tenth %", "ECE %", "Brier", "fit ms"], lines))
         yield f"<details><summary>{escape(title)}</summary>{''.join(tables)}</details>"
 

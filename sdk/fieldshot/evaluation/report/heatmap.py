@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,40 +19,50 @@ if TYPE_CHECKING:
 __all__ = ["heatmap"]
 
 
+_WIDEST = 10  # columns in a line: as wide as the other figures
+
+# Ways, balance, shots of the cells below each other.
+Column = tuple["int | str", "float | str", "int | str"]
+
+
 def heatmap(regrets: Sequence[Regret]) -> Figure:
     """Blue where fieldshot is better, orange where it is behind, bold where that is beyond the interval."""
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.patches import Rectangle
 
     data = list(dict.fromkeys(of.data for of in regrets))
-    columns = sorted({(of.ways, of.balance, of.shots) for of in regrets}, key=column_order)
+    lines = _lines(sorted({(of.ways, of.balance, of.shots) for of in regrets}, key=column_order))
     colours = LinearSegmentedColormap.from_list("regret", ["#7fb2e0", "#d5e6f5", "#ffffff", "#f9dcc8", "#eb9a63"])
     limit = float(np.clip(max(abs(of.points) for of in regrets), 2, 8))
-    figure, (plot,) = panels([""], share_y=False, width=1.06 * len(columns) + 1.2, height=0.55 * len(data) + 0.9)
+    widest = max(map(len, lines))
+    figure, axes = panels(
+        [""] * len(lines), share_y=False, width=1.06 * widest + 1.2, height=0.55 * len(data) + 0.9, across=1
+    )
+    places = {column: (plot, x) for plot, line in zip(axes, lines, strict=True) for x, column in enumerate(line)}
     for of in regrets:
-        x, y = columns.index((of.ways, of.balance, of.shots)), data.index(of.data)
+        (plot, x), y = places[of.ways, of.balance, of.shots], data.index(of.data)
         colour = colours(0.5 + 0.5 * float(np.clip(of.points / limit, -1, 1)))
         plot.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor="white", linewidth=2))
-        certain = abs(of.points) > of.interval
         plot.text(
             x,
             y - 0.13,
             points(of.points, of.interval),
             ha="center",
             va="center",
-            color=INK if certain else "#666666",
-            fontweight="bold" if certain and of.points > 0 else "normal",
+            color=INK if of.certain else "#666666",
+            fontweight="bold" if of.certain and of.points > 0 else "normal",
         )
         plot.text(x, y + 0.24, _short(of.baseline), ha="center", va="center", fontsize=6.5, color="#5f5f5f")
-    plot.set_xlim(-0.5, len(columns) - 0.5)
-    plot.set_ylim(len(data) - 0.5, -0.5)
-    plot.set_yticks(range(len(data)), data)
-    plot.set_xticks(range(len(columns)), [shots_words(shots) for _, _, shots in columns])
-    plot.xaxis.tick_top()
-    plot.tick_params(length=0, labelcolor=INK)
-    plot.spines[:].set_visible(False)
-    plot.grid(visible=False)
-    _group_titles(plot, [(ways, balance) for ways, balance, _ in columns])
+    for plot, line in zip(axes, lines, strict=True):
+        plot.set_xlim(-0.5, widest - 0.5)
+        plot.set_ylim(len(data) - 0.5, -0.5)
+        plot.set_yticks(range(len(data)), data)
+        plot.set_xticks(range(len(line)), [shots_words(shots) for _, _, shots in line])
+        plot.xaxis.tick_top()
+        plot.tick_params(length=0, labelcolor=INK)
+        plot.spines[:].set_visible(False)
+        plot.grid(visible=False)
+        _group_titles(plot, [(ways, balance) for ways, balance, _ in line])
     figure.supxlabel(
         "points behind the best baseline, ± 95 %",
         fontsize=8.5,
@@ -60,6 +71,20 @@ def heatmap(regrets: Sequence[Regret]) -> Figure:
         ha="left",
     )
     return figure
+
+
+def _lines(columns: Sequence[Column]) -> list[list[Column]]:
+    """Columns in lines: those of the same ways and balance together, as far as a line has room for them."""
+    lines: list[list[Column]] = []
+    for _, group in groupby(columns, key=lambda column: column[:2]):
+        together = list(group)
+        for start in range(0, len(together), _WIDEST):
+            part = together[start : start + _WIDEST]
+            if lines and len(lines[-1]) + len(part) <= _WIDEST:
+                lines[-1] += part
+            else:
+                lines.append(part)
+    return lines
 
 
 def _group_titles(plot: Axes, groups: Sequence[tuple[int | str, float | str]]) -> None:

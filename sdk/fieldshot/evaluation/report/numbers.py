@@ -62,7 +62,7 @@ class Regret:
     points : float
         Its mean accuracy less fieldshot's, in percentage points; below 0 where fieldshot is better.
     interval : float
-        Half width of the 95 % interval of the mean difference, paired by episode, in points.
+        Half width of the 95 % interval of the mean difference, paired by episode, in points; nan of one episode.
     """
 
     data: str
@@ -72,6 +72,11 @@ class Regret:
     baseline: str
     points: float
     interval: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether the points are beyond the interval, to either side."""
+        return abs(self.points) > self.interval
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -102,12 +103,12 @@ def settings() -> AbstractContextManager[Any]:
 
 
 def panels(
-    titles: Sequence[str], *, share_y: bool, width: float = 3.1, height: float = 2.7
+    titles: Sequence[str], *, share_y: bool, width: float = 3.1, height: float = 2.7, across: int = 4
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with a small plot for each title, at most four in a row."""
+    """A figure with a small plot for each title, at most `across` in a row."""
     from matplotlib.figure import Figure
 
-    columns = min(4, len(titles))
+    columns = min(across, len(titles))
     lines = math.ceil(len(titles) / columns)
     figure = Figure(figsize=(max(width * columns + 0.8, 5.0), height * lines + 0.5), layout="constrained")
     grid = figure.subplots(lines, columns, sharey=share_y, squeeze=False)
@@ -115,15 +116,21 @@ def panels(
     for spare in axes[len(titles) :]:
         spare.set_axis_off()
     for title, plot in zip(titles, axes, strict=False):
-        plot.set_title(title)
+        plot.set_title(textwrap.fill(title, int(11 * width)))  # about as many letters as an inch has room for
     return figure, axes[: len(titles)]
 
 
 def number_axis(plot: Axes, numbers: Iterable[int], words: str) -> None:
-    """A logarithmic horizontal axis with a tick at each number that was measured."""
+    """A logarithmic horizontal axis with a tick at each number that was measured, named where there is room."""
     ticks = sorted(set(numbers))
+    names: list[str] = []
+    free = 0.0
+    for tick in ticks:
+        names.append(str(tick) if tick >= free else "")
+        if names[-1]:  # takes about so much of the axis
+            free = tick * (ticks[-1] / ticks[0]) ** (0.03 * (1 + len(names[-1])))
     plot.set_xscale("log")
-    plot.set_xticks(ticks, [str(tick) for tick in ticks])
+    plot.set_xticks(ticks, names)
     plot.set_xticks([], minor=True)
     plot.set_xlabel(words)
 
@@ -182,16 +189,17 @@ def _last(group: list[float], gap: float) -> float:
 
 
 def legend(figure: Figure, looks: dict[str, dict[str, Any]]) -> None:
-    """One line of names below the plots: name -> arguments of its line."""
+    """Names below the plots, as many in a line as there is room for: name -> arguments of its line."""
     from matplotlib.lines import Line2D
 
     if not looks:
         return
+    longest = 0.075 * max(map(len, looks)) + 0.5  # inches, with its line
     figure.legend(
         handles=[Line2D([], [], **{"linewidth": 1.6, **line}) for line in looks.values()],
         labels=list(looks),
         loc="outside lower left",
-        ncols=len(looks),
+        ncols=max(1, min(len(looks), int(figure.get_figwidth() / longest))),
         handlelength=1.6,
         columnspacing=1.6,
     )

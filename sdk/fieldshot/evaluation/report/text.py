@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,24 @@ from fieldshot.evaluation.report.numbers import ADAPTED, OURS, CellKey, Regret, 
 if TYPE_CHECKING:
     from fieldshot.evaluation.rows import Row
 
-__all__ = ["blocks", "cell_words", "findings", "points", "queries_words", "shots_words", "table", "ways_words"]
+__all__ = [
+    "accuracy",
+    "blocks",
+    "cell_words",
+    "count",
+    "findings",
+    "number",
+    "points",
+    "queries_words",
+    "shots_words",
+    "table",
+    "ways_words",
+]
+
+
+def count(number: int, what: str) -> str:
+    """Like "1 cell", "2 cells"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def ways_words(ways: int | str) -> str:
@@ -30,9 +48,19 @@ def queries_words(balance: float | str) -> str:
     return balance if isinstance(balance, str) else f"queries ~ Dirichlet({balance:g})"
 
 
+def number(value: float) -> str:
+    """Like "61.0"; a dash for nan."""
+    return "-" if math.isnan(value) else f"{value:.1f}"
+
+
+def accuracy(row: Row) -> str:
+    """In percent with its interval, like "61.0 ± 1.7"."""
+    return f"{100 * row.accuracy:.1f} ± {number(100 * row.interval)}"
+
+
 def points(value: float, interval: float) -> str:
     """A difference in points, like "+1.2 ± 0.4"."""
-    return f"{value:+.1f} ± {interval:.1f}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:+.1f} ± {number(interval)}".replace("-", "\N{MINUS SIGN}")
 
 
 def cell_words(of: Regret) -> str:
@@ -59,22 +87,19 @@ def findings(rows: Iterable[Row]) -> list[tuple[str, str]]:
         if not regrets:
             continue
         mean = float(np.mean([of.points for of in regrets]))
-        level = sum(of.points <= of.interval for of in regrets)
+        behind = [of for of in regrets if of.certain and of.points > 0]
         found.append(
             (
                 f"Mean regret of {ours} to the best {kind} baseline of each cell",
-                f"{mean:+.2f} points over {_count(len(regrets), 'cell')}; level or better in {level}".replace(
-                    "-", "\N{MINUS SIGN}"
-                ),
+                f"{mean:+.2f} points over {count(len(regrets), 'cell')};".replace("-", "\N{MINUS SIGN}")
+                + f" level or better in {len(regrets) - len(behind)}",
             )
         )
-        worst = max(regrets, key=lambda of: of.points - of.interval)
+        worst = max(behind, key=lambda of: of.points - of.interval, default=None)
         found.append(
             (
                 f"Worst cell of {ours} beyond its interval",
-                f"{cell_words(worst)}: {points(worst.points, worst.interval)} to {worst.baseline}"
-                if worst.points > worst.interval
-                else "none",
+                f"{cell_words(worst)}: {points(worst.points, worst.interval)} to {worst.baseline}" if worst else "none",
             )
         )
     errors = sorted((of.ece, of.method) for of in summary(rows))
@@ -101,19 +126,11 @@ def table(rows: Iterable[Row]) -> str:
             line = f"  {name:{width}}"
             for methods in cells.values():
                 best = max(row.accuracy for row in methods.values())
-                line += f"{_accuracy(methods.get(name), best):>14}"
+                row = methods.get(name)
+                mark = "*" if row and row.accuracy == best else " "
+                line += f"{accuracy(row) + mark if row else '':>14}"
             of = [methods[name] for methods in cells.values() if name in methods]
             error, longest = 100 * np.mean([row.ece for row in of]), max(row.fit_ms for row in of)
             lines.append(f"{line}{error:9.1f}{longest:9.2f}")
         lines.append("")
     return "\n".join([*lines, *(f"{name}: {finding}" for name, finding in findings(rows))]) if rows else ""
-
-
-def _accuracy(row: Row | None, best: float) -> str:
-    if row is None:
-        return ""
-    return f"{100 * row.accuracy:.1f} ± {100 * row.interval:.1f}{'*' if row.accuracy == best else ' '}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
