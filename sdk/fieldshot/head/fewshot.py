@@ -107,7 +107,7 @@ class FewShotHead(Estimator):
         ----------
         Z : array-like (N, D)
             Embeddings, any real dtype. More than the memory holds may lie in a file: ``np.load(path, mmap_mode="r")``
-            is read once, in chunks of 128 MB.
+            is read once, in chunks of 256 MB.
         y : array-like (N,)
             Labels: whole numbers, text, or any objects that sort among themselves.
         progress : callable, optional
