@@ -126,8 +126,9 @@ def resident(path: Path) -> int:
         return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) // 1024
 
     seen: list[int] = []
-    y = np.random.default_rng(0).integers(0, CLASSES, SAMPLES)
-    FewShotHead(device="host").fit(np.load(path, mmap_mode="r"), y, progress=lambda done, total: seen.append(now()))
+    Z = np.load(path, mmap_mode="r")
+    y = np.random.default_rng(0).integers(0, CLASSES, len(Z))
+    FewShotHead(device="host").fit(Z, y, progress=lambda done, total: seen.append(now()))
     # What the kernel counted between the calls holds the pages of a chunk too.
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return max(int(peak.split()[1]) // 1024, *seen)

@@ -1,0 +1,97 @@
+"""The scripts behind the figures of README and docs, on data small enough to try them."""
+
+from __future__ import annotations
+
+import io
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fieldshot.evaluation import evaluate
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def load(name: str) -> ModuleType:
+        return import_module(name)
+
+    yield load
+    for name in ("accuracy", "scale", "views", "robustness"):
+        sys.modules.pop(name, None)
+
+
+def drawn(seed: int, dim: int = 16, classes: int = 6, count: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    y = np.repeat(np.arange(classes), count)
+    return np.maximum(rng.gamma(2.0, size=(classes, dim))[y] + rng.normal(size=(len(y), dim)), 0).astype(np.float32), y
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_many_samples(script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scale = script("scale")
+    for name, value in {"SAMPLES": 3000, "DIM": 16, "CLASSES": 4, "CHUNK": 1000}.items():
+        monkeypatch.setattr(scale, name, value)
+    text = "\n".join(scale.million(tmp_path, rounds=2))
+    assert "3,000 drawn embeddings, 16 dimensions, 4 classes" in text
+    Z = np.load(tmp_path / "million.npy")
+    np.testing.assert_allclose(scale.blas(tmp_path / "million.npy"), Z.T @ Z, rtol=1e-4)
+    apart = float(text.split("probabilities within ")[1].split()[0])
+    assert apart < 1e-4
+
+
+def test_distorted_drawings_differ_by_their_number_alone(script) -> None:
+    picture = Image.fromarray(np.pad(np.zeros((20, 4), np.uint8), 40, constant_values=255))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    distorted = script("scale").distorted
+    one, again, other = (np.asarray(distorted((file.getvalue(), number))) for number in (0, 0, 1))
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any()
+    assert one.shape == (100, 84, 3)
+    assert one.min() < 60  # the stroke is still there
+
+
+def test_samples_as_they_should_not_be(script) -> None:
+    robustness = script("robustness")
+    Z, y = drawn(0)
+    random = np.random.default_rng(0)
+    assert np.mean(robustness.wrong(0.1)(Z, y, random)[1] != y) == pytest.approx(0.1)
+    assert np.bincount(robustness.rare(Z, y, random)[1]).tolist() == [1, 1, 40, 40, 40, 40]
+    assert np.bincount(robustness.twice(Z, y, random)[1]).tolist() == [400, 40, 40, 40, 40, 40]
+    rows = {
+        name: evaluate(
+            Z,
+            y,
+            ways=5,
+            shots=shots,
+            episodes=2,
+            methods={m: lambda m=m, change=change: robustness.Changed(m, change) for m in robustness.METHODS},
+        )
+        for name, (shots, change) in robustness.CHANGES.items()
+    }
+    lines = robustness.document(rows, 2).splitlines()
+    figures = {line.split("|")[1].strip(): line.split("|")[2] for line in lines if line.startswith("| ")}
+    assert set(robustness.CHANGES) <= set(figures)
+    assert figures["samples scaled by 1e-4 to 1e4"] == figures["20 shots as they are"]
+
+
+def test_gains_of_views(script) -> None:
+    views = script("views")
+    rows = []
+    for number, spread in ((1, 1.0), (2, 1.0), (3, 0.0)):
+        Z, y = drawn(1)
+        Z += spread * np.random.default_rng(2).normal(size=Z.shape).astype(np.float32)
+        rows += evaluate(Z, y, ways=5, shots=[1, 5], episodes=20, name=f"drawn / network / {number}")
+    text = views.document(rows, 20)
+    gains = {line.split("|")[1].strip(): line.split("|")[2] for line in text.splitlines() if line.startswith("| ")}
+    assert gains["2"].split() == ["+0.00", "+-", "0.00"]
+    assert float(gains["3"].split()[0]) > 1
