@@ -38,7 +38,7 @@ def learned(
 ) -> dict[Any, ClassStatistics]:
     """Statistics of what is known and of more samples; `known` stays as it is.
 
-    Memory holds a few copies of a chunk, and where the samples lie in a file (`numpy.memmap`), no more of that.
+    Memory holds a piece of the samples for each thread, and where they lie in a file (`numpy.memmap`), a chunk of it.
 
     Parameters
     ----------
