@@ -27,7 +27,7 @@ def transform(Z: Tensor) -> Tensor:
 
 
 def fit(Z: Tensor, member: Tensor, prior: Prior) -> tuple[Tensor, ...]:
-    """Weights, bias, prototypes, temperature, known, unknown of a dual fit; member (N, K) as of `member_of`."""
+    """What `Solution` holds, in its order, of a dual fit; member (N, K) as of `member_of`."""
     N, K = member.shape
     U, counts = transform(Z), member.sum(0)
     means = member.T @ U / counts[:, None]
@@ -43,12 +43,12 @@ def fit(Z: Tensor, member: Tensor, prior: Prior) -> tuple[Tensor, ...]:
     expected = prior.temperature * A.square().sum() / (ridge * between.trace())
     if N == K:  # each alone in its class: nothing can be held out
         nan = torch.full((N,), math.nan, device=Z.device)
-        return weights, bias, prototypes, expected, nan, nan
+        return weights, bias, prototypes, expected, nan, nan, torch.zeros_like(member)
     pull = pull_of(member, prior)  # r = r_pulled - pull a
     leverage = leverage - 2 * pull * (member * P).sum(1) + pull**2 * between.diagonal()[own]
     scores = held_out_scores(between, P - pull[:, None] * between[own], leverage, member, counts, scale, prior)
     factor = temperature(scores, member, counts, expected, prior.temperature_weight)
-    return weights, bias, prototypes, factor, *cosines(U, means, member, counts)
+    return weights, bias, prototypes, factor, *cosines(U, means, member, counts), scores
 
 
 def pull_of(member: Tensor, prior: Prior) -> Tensor:

@@ -43,7 +43,7 @@ struct FitParams {
   double* sample_centre;  // scratch (N)
   double* class_centre;   // scratch (K)
   float* coefficients;  // scratch (K, N)
-  float* held_out;      // scratch (N, K)
+  float* held_out;      // (N, K), 0 where alone in its class
   double mean_prior, covariance_prior, pull, spread, spread_weight, temperature_prior, temperature_weight;
   int N, D, K;
 };

@@ -25,7 +25,7 @@ SCRIPT = ROOT / "benchmarks/gpu_check.py"
 QUANTITIES = {
     *("transform", "class_sums", "moment", "adapt weights", "adapt bias"),
     *("predict logits", "predict probabilities", "predict cosines", "predict best"),
-    *("fit weights", "fit bias", "fit prototypes", "fit temperature", "fit known", "fit unknown"),
+    *("fit weights", "fit bias", "fit prototypes", "fit temperature", "fit known", "fit unknown", "fit held_out"),
 }
 Import = Callable[[str], ModuleType]
 

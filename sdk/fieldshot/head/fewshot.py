@@ -15,9 +15,11 @@ from fieldshot.head import storage
 from fieldshot.head.calibration import open_set, whole_support_factor
 from fieldshot.head.contract import Estimator, checked_embeddings, checked_labels, embedding_rows, not_fitted
 from fieldshot.head.learning import Progress, learned, unsortable
+from fieldshot.head.neighbours import Neighbours, neighbours
 from fieldshot.head.statistics import ClassStatistics, joined, pooled
 from fieldshot.head.transduction import adapted
 from fieldshot.ops import Classifier, Ops, Prediction, Prior, find_ops
+from fieldshot.ops.reference import softmax
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,8 +44,14 @@ class _Fitted(NamedTuple):
 
     classes: NDArray[Any]
     classifier: Classifier
+    neighbours: Neighbours | None
     ops: Ops | None = None  # None where it has yet to be loaded
-    loaded: Any = None  # the classifier where these operations want it
+    loaded: tuple[Any, Any] = (None, None)  # the classifier where these operations want it, and that of the neighbours
+
+    def on(self, ops: Ops) -> _Fitted:
+        """The same, loaded for these operations."""
+        others = None if self.neighbours is None else ops.load(self.neighbours.classifier())
+        return self._replace(ops=ops, loaded=(ops.load(self.classifier), others))
 
 
 class FewShotHead(Estimator):
@@ -323,12 +331,12 @@ class FewShotHead(Estimator):
         if unlabelled is not None:
             weights, bias, temperature, adaptation = adapted(unlabelled, solution, temperature, support, prior, ops)
         classifier = Classifier(weights, bias, solution.prototypes, temperature)
-        loaded = ops.load(classifier)
+        fitted = _Fitted(_label_array(classes), classifier, neighbours(support, solution)).on(ops)
         self._statistics, self._unlabelled = statistics, unlabelled
-        self.classes_, self.n_features_in_ = _label_array(classes), dim
+        self.classes_, self.n_features_in_ = fitted.classes, dim
         self.open_set_, self.adaptation_ = unknown, adaptation
         self.threshold_ = unknown.threshold
-        self._state = _Fitted(self.classes_, classifier, ops, loaded)
+        self._state = fitted
 
     def _held_out(self) -> int:
         """A temperature and a threshold need no more samples, unless one of so many is to be seen."""
@@ -358,12 +366,15 @@ class FewShotHead(Estimator):
 
     def _answers(self, fitted: _Fitted, Z: ArrayLike, *, cosines: bool = False) -> Prediction:
         Z = checked_embeddings(Z, expected=fitted.classifier.weights.shape[1], name=type(self).__name__)
-        ops, loaded = fitted.ops, fitted.loaded
-        if ops is None:
-            ops = self._ops()
-            loaded = ops.load(fitted.classifier)
-            self._state = fitted._replace(ops=ops, loaded=loaded)
-        return ops.predict(loaded, Z, cosines=cosines)
+        if fitted.ops is None:
+            self._state = fitted = fitted.on(self._ops())
+        assert fitted.ops is not None
+        answers = fitted.ops.predict(fitted.loaded[0], Z, cosines=cosines)
+        if fitted.neighbours is None:
+            return answers
+        logits = fitted.neighbours.beside(answers.logits, fitted.ops.predict(fitted.loaded[1], Z).logits)
+        best = logits.argmax(axis=1)[:, None].astype(np.int32)
+        return Prediction(logits, softmax(logits), best, answers.cosines)
 
     def _fitted(self) -> _Fitted:
         if not self.__sklearn_is_fitted__():
@@ -383,7 +394,7 @@ class FewShotHead(Estimator):
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         if "_state" in state:
-            state["_state"] = state["_state"][:2]
+            state["_state"] = state["_state"][:3]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -81,7 +81,7 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
             call.launch("coefficients", -(-K // runner.warps), **head)
         call.launch("weights", -(-K // 4) * -(-D // 256) if system.dual else K, **head)
         call.launch("bias", -(-K // runner.warps), **head)
-        held_out = call.scratch(single, M, K)
+        held_out = call.out(single, M, K)
         call.launch(
             "held_out",
             -(-M // runner.warps),
@@ -118,8 +118,8 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
             M=M,
             K=K,
         )
-        prototypes_out, weights_out, bias_out, temperature_out, known_out, unknown_out = call.fetch()
-    return Solution(weights_out, bias_out, prototypes_out, float(temperature_out[0]), known_out, unknown_out)
+        prototypes_out, weights_out, bias_out, temperature_out, *held_out_of = call.fetch()
+    return Solution(weights_out, bias_out, prototypes_out, float(temperature_out[0]), *held_out_of)
 
 
 class System:

@@ -81,6 +81,7 @@ class Solution(NamedTuple):
     temperature : factor on scores before the softmax, with the least log-loss on held-out samples.
     known : float64 (M,), cosine of each sample with the nearest class mean, held out of its own.
     unknown : float64 (M,), cosine with the nearest mean of another class. Both nan where alone in its class.
+    held_out : float32 (M, K), scores of each sample under the head fitted without it; 0 where alone in its class.
     """
 
     weights: Float32
@@ -89,6 +90,7 @@ class Solution(NamedTuple):
     temperature: float
     known: Float64
     unknown: Float64
+    held_out: Float32
 
 
 class Classifier(NamedTuple):

@@ -130,7 +130,7 @@ class KernelOps:
                 sample_centre=call.scratch(double, N),
                 class_centre=call.scratch(double, K),
                 coefficients=call.scratch(single, K, N),
-                held_out=call.scratch(single, N, K),
+                held_out=call.out(single, N, K),
                 mean_prior=prior.mean,
                 covariance_prior=prior.covariance,
                 pull=prior.pull,
@@ -142,8 +142,8 @@ class KernelOps:
                 D=D,
                 K=K,
             )
-            weights, bias, prototypes, temperature, known, unknown = call.fetch()
-        return Solution(weights, bias, prototypes, float(temperature[0]), known, unknown)
+            weights, bias, prototypes, temperature, *held_out = call.fetch()
+        return Solution(weights, bias, prototypes, float(temperature[0]), *held_out)
 
     def load(self, classifier: Classifier) -> Any:
         """Put a classifier where it will be used."""

@@ -81,7 +81,9 @@ class ReferenceOps:
         scores, own = held_out_scores(support, prior)
         factor = temperature(scores, own, prior.temperature * _flattening(solved), prior.temperature_weight)
         known, unknown = held_out_cosines(support)
-        return Solution(weights, bias, _unit(means).astype(np.float32), factor, known, unknown)
+        held_out = np.zeros((len(support.U), len(means)), np.float32)
+        held_out[support.counts[support.index] > 1] = scores
+        return Solution(weights, bias, _unit(means).astype(np.float32), factor, known, unknown, held_out)
 
     def load(self, classifier: Classifier) -> Classifier:
         """Nothing to do: it stays where it is."""
