@@ -30,6 +30,12 @@ class Unpulled(FewShotHead):
             return super().fit(Z, y)
 
 
+class Alone(FewShotHead):
+    def _refit(self, *state):
+        super()._refit(*state)
+        self._state = self._state._replace(neighbours=None)
+
+
 class Variant:
     """A head on embeddings raised to a power first; the head itself takes their root."""
 
@@ -50,6 +56,7 @@ class Variant:
 VARIANTS = {
     "as it is": FewShotHead,
     "scatter of the means not used (no pull)": lambda: Variant(Unpulled()),
+    "neighbours not asked": Alone,
     "unit length only, no root": lambda: Variant(FewShotHead(), 2.0),
     "power 3/4 instead of the root": lambda: Variant(FewShotHead(), 1.5),
     "covariance prior 50": lambda: Variant(FewShotHead(covariance_prior=50.0)),

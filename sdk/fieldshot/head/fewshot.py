@@ -60,7 +60,8 @@ class FewShotHead(Estimator):
     One sample a class gives a ridge regression on the prototypes; the more samples, the more their shared
     covariance shapes the classifier, up to linear discriminant analysis: a two-covariance Gaussian model (Ioffe,
     ECCV 2006) on power-transformed, L2-normalised embeddings, solved in closed form (fieldshot.ops.reference
-    has the formulas). Classes count equally however many samples each has. Confidences and the threshold
+    has the formulas). Classes count equally however many samples each has. Where classes of ten samples or more fall
+    into several clouds, the nearest samples are asked too (fieldshot.head.neighbours). Confidences and the threshold
     for "unknown" come from the samples held out in turn, in closed form too.
 
     It follows scikit-learn's estimator contract. Predicting never changes it; fitting swaps the new state in
