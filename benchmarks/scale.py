@@ -159,17 +159,19 @@ def real(data: Path, work: Path) -> list[str]:
         "|---|---|---|---|",
         f"| fieldshot | {100 * head.score(test, truth):.2f} | {seconds:.1f} | |",
     ]
-    features = {"as they come": (train, test), "unit length": (normalize(train), normalize(test))}
-    for name, (support, queries) in features.items():
-        for C in (1.0, 100.0):
-            print(f"scale: logistic regression, {name}, C = {C:g}", file=sys.stderr, flush=True)
-            model = LogisticRegression(C=C, max_iter=10_000)
-            seconds, _ = timed(lambda model=model, support=support: model.fit(support, y))
-            accuracy = 100 * model.score(queries, truth)
-            lines.append(
-                f"| logistic regression, {name}, C = {C:g} | {accuracy:.2f} | {seconds:.0f} | {model.n_iter_[0]} |"
-            )
+    # As it comes, on features that suit it; and with the root that our head takes, at the best C that we found.
+    for name, features, C in (("unit length, C = 1", normalize, 1.0), ("root of it, C = 100", root, 100.0)):
+        print(f"scale: logistic regression, {name}", file=sys.stderr, flush=True)
+        model = LogisticRegression(C=C, max_iter=10_000)
+        support = features(train)
+        seconds, _ = timed(lambda model=model, support=support: model.fit(support, y))
+        accuracy = 100 * model.score(features(test), truth)
+        lines.append(f"| logistic regression, {name} | {accuracy:.2f} | {seconds:.0f} | {model.n_iter_[0]} |")
     return [*lines, ""]
+
+
+def root(Z: np.ndarray) -> np.ndarray:
+    return normalize(np.sqrt(Z))  # of what comes after a ReLU
 
 
 def characters(data: Path, work: Path) -> np.ndarray:
