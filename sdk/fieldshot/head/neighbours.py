@@ -80,19 +80,26 @@ def neighbours(support: Support, solution: Solution) -> Neighbours | None:
     balance = 1.0 / counts[own]
     balance /= balance.mean()
 
+    each_row = np.arange(len(own))
+
     def losses(weight: float) -> Float64:
-        chances = softmax(logits + weight * density)[np.arange(len(own)), own]
+        chances = softmax(logits + weight * density)[each_row, own]
         return np.asarray(-balance * np.log(np.maximum(chances, 1e-12)))
 
+    def falls(changes: Float64) -> bool:
+        return bool(changes.mean() < -_SURE * changes.std() / len(own) ** 0.5)
+
+    # The loss is convex in the weight: where it does not fall at 0 it falls nowhere.
+    if not falls(balance * ((softmax(logits) * density).sum(axis=1) - density[each_row, own])):
+        return None
     before, best, least = losses(0.0), 0.0, 0.0
     for weight in _WEIGHTS:
         change = losses(weight) - before
-        mean = float(change.mean())
-        if mean < least and mean < -_SURE * float(change.std()) / len(own) ** 0.5:
-            best, least = weight, mean
+        if change.mean() < least and falls(change):
+            best, least = weight, float(change.mean())
     return Neighbours(samples, starts, counts, best) if best else None
 
 
 def _log_density(cosines: NDArray[np.floating], starts: NDArray[np.intp], counts: Float64) -> Float64:
-    sums = np.add.reduceat(np.exp(_SHARPNESS * (cosines.astype(np.float64) - 1.0)), starts, axis=1)
-    return np.asarray(np.log(np.maximum(sums / counts, 1e-30)))
+    near = np.exp(np.float32(_SHARPNESS) * (cosines.astype(np.float32) - np.float32(1.0)))
+    return np.log(np.maximum(np.add.reduceat(near, starts, axis=1) / counts, 1e-30))
