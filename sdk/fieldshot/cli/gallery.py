@@ -169,7 +169,7 @@ def _open_to_enroll(arguments: argparse.Namespace) -> tuple[Recognizer, bool]:
     if late:
         recognizer.close()
         raise OptionError(
-            f"{late} must be chosen when a gallery is made (got {arguments.gallery}, made without)",
+            f"{late} must be chosen when a gallery is made (got {arguments.gallery}, made before)",
             hint="leave it out, or enrol into a new gallery",
         )
     return recognizer, False
