@@ -77,7 +77,7 @@ def _learned(
     for first in range(0, len(rows), size):
         chunk = slice(first, first + size)
         order, starts = _by_label(labels[chunk])
-        group = partial(_group, statistics, rows, labels, order + first, piece, ops)
+        group = partial(_group, statistics, rows, labels, order + first if first else order, piece, ops)
         for new in list(mapped(group, _groups(starts, piece))):
             statistics.update(new)
         _let_go(Z)
@@ -117,11 +117,12 @@ def _group(
     starts: list[int],
 ) -> dict[Any, ClassStatistics]:
     """New statistics of the classes from one of `starts` to the next; a single one takes `size` samples at a time."""
-    first, end = starts[0], starts[-1]
-    count = -(-(end - first) // size) if len(starts) == 2 else 1
-    pieces = [[first + (end - first) * i // count, first + (end - first) * (i + 1) // count] for i in range(count)]
+    pieces, length = [starts], starts[-1] - starts[0]
+    if len(starts) == 2 and length > size:
+        count = -(-length // size)
+        pieces = [[starts[0] + length * i // count, starts[0] + length * (i + 1) // count] for i in range(count)]
     new: dict[Any, ClassStatistics] = {}
-    for piece in pieces if count > 1 else [starts]:
+    for piece in pieces:
         chosen = order[piece[0] : piece[-1]]
         scattered = bool((chosen[1:] != chosen[:-1] + 1).any())
         Z = finite(rows[chosen] if scattered else rows[chosen[0] : chosen[-1] + 1], chosen)
