@@ -14,7 +14,7 @@ import numpy as np
 
 from fieldshot import FewShotHead
 from fieldshot.ops import Classifier, Ops, ReferenceOps, Support, Transduction, find_ops
-from fieldshot.ops.kernels import KernelOps
+from fieldshot.ops.kernels import KernelOps, launch_moment
 from gpu_conformance import RunnerOf
 from gpu_timing import Case, Floor, TimedCall, Timer, timed
 from problems import Problem, distance, problem
@@ -174,24 +174,12 @@ class Bench:
         with self.timer.device.current():
             resident = self.timer.allocate(U.nbytes)
             cuda.memcpy_htod(resident, U)
-        tiles = -(-D // 64) * (-(-D // 64) + 1) // 2
-        slices = runner.slices(N, tiles)
 
         def kernels() -> float:
             """The launches of `KernelOps.moment`, on features that are on the device."""
             self.timer.reset()
             with runner.call() as call:
-                fields: dict[str, Any] = {
-                    "U": resident,
-                    "before": None,
-                    "partial": call.scratch(np.float64, slices, D, D),
-                    "moment": call.out(np.float64, D, D),
-                    "N": N,
-                    "D": D,
-                    "slices": slices,
-                }
-                call.launch("moment", tiles * slices, **fields)
-                call.launch("moment_reduce", -(-D // runner.warps), **fields)
+                launch_moment(runner, call, resident, None, N, D)
                 (found,) = call.fetch()
             error = distance(found, expected)
             if not error < 2e-5:

@@ -22,9 +22,9 @@ from fieldshot.ops.interface import (
     Support,
     Transduction,
 )
-from fieldshot.ops.runner import Runner
+from fieldshot.ops.runner import Call, Runner
 
-__all__ = ["KernelOps"]
+__all__ = ["KernelOps", "launch_moment"]
 
 _QUERIES = 4  # kernels/predict.cu
 _STRIP = 8  # kernels/moment.cu
@@ -72,23 +72,10 @@ class KernelOps:
         """Second moment ``before + U.T @ U``: (N, D) -> (D, D)."""
         D = U.shape[1]
         rows = max(1, _CHUNK_BYTES // (4 * D))
-        tiles = -(-D // TILE) * (-(-D // TILE) + 1) // 2
         for first in range(0, max(len(U), 1), rows):
             part = np.ascontiguousarray(U[first : first + rows])
-            slices = self.runner.slices(len(part), tiles)
             with self.runner.call() as call:
-                moment = call.out(np.float64, D, D)
-                fields: dict[str, Any] = {
-                    "U": call.put(part),
-                    "before": call.put(before),
-                    "partial": moment if slices == 1 else call.scratch(np.float64, slices, D, D),
-                    "moment": moment,
-                    "N": len(part),
-                    "D": D,
-                    "slices": slices,
-                }
-                call.launch("moment", tiles * slices, **fields)
-                call.launch("moment_reduce", -(-D // (_STRIP * self.runner.warps)), **fields)
+                launch_moment(self.runner, call, call.put(part), call.put(before), len(part), D)
                 (before,) = call.fetch()
         assert before is not None
         return before
@@ -234,6 +221,24 @@ class KernelOps:
             )
             _, weights, bias, _ = call.fetch()
         return weights, bias
+
+
+def launch_moment(runner: Runner, call: Call, U: int | None, before: int | None, N: int, D: int) -> None:
+    """The launches of a second moment, which `call.fetch` gives, of samples (N, D) at an address."""
+    tiles = -(-D // TILE) * (-(-D // TILE) + 1) // 2
+    slices = runner.slices(N, tiles)
+    moment = call.out(np.float64, D, D)
+    fields: dict[str, Any] = {
+        "U": U,
+        "before": before,
+        "partial": moment if slices == 1 else call.scratch(np.float64, slices, D, D),
+        "moment": moment,
+        "N": N,
+        "D": D,
+        "slices": slices,
+    }
+    call.launch("moment", tiles * slices, **fields)
+    call.launch("moment_reduce", -(-D // (_STRIP * runner.warps)), **fields)
 
 
 def _float32(Z: Any) -> Float32:
