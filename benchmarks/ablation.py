@@ -5,15 +5,13 @@ Takes the embeddings that accuracy.py left in the folder --work, writes benchmar
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 
-from accuracy import HERE, NETWORKS, bundle, folders_of, shared_data, shot_counts
-from fieldshot import Backbone, FewShotHead
-from fieldshot.evaluation import Row, data, evaluate
+from accuracy import embedded, options, shot_counts
+from fieldshot import FewShotHead
+from fieldshot.evaluation import Row, evaluate
 
 
 class Unpulled(FewShotHead):
@@ -68,26 +66,18 @@ VARIANTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=shared_data())
-    parser.add_argument("--work", type=Path, default=Path("accuracy"), help="as for accuracy.py")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "accuracy")
-    parser.add_argument("--episodes", type=int, default=20, help="of a cell, at most")
-    arguments = parser.parse_args()
-    backbones = [Backbone.load(bundle(arguments.data, network, arguments.work)) for network in NETWORKS]
+    arguments = options(__doc__)
     rows: list[Row] = []
-    for folder in folders_of(arguments.data, arguments.work):
-        for backbone in backbones:
-            embedded = data.embed(data.find_pictures(folder), backbone, cached=arguments.work / "cache")
-            rows += evaluate(
-                embedded.embeddings,
-                embedded.labels,
-                ways="grid",
-                shots="grid",
-                episodes=arguments.episodes,
-                methods=VARIANTS,
-                name=f"{folder.name} / {backbone.name}",
-            )
+    for name, samples in embedded(arguments):
+        rows += evaluate(
+            samples.embeddings,
+            samples.labels,
+            ways="grid",
+            shots="grid",
+            episodes=arguments.episodes,
+            methods=VARIANTS,
+            name=name,
+        )
     text = document(rows, arguments.episodes)
     (arguments.out / "ablation.md").write_text(text, "utf-8")
     print(text)

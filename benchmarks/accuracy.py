@@ -12,10 +12,11 @@ import os
 import platform
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from fieldshot import __version__, cli
-from fieldshot.evaluation import Row, mean_interval
+from fieldshot import Backbone, __version__, cli
+from fieldshot.evaluation import Row, data, mean_interval
 from fieldshot.evaluation.report import figures, regret, summary
 from fieldshot_export import export
 
@@ -28,12 +29,7 @@ SHOWN = ("accuracy-5-ways.png", "calibration-5-ways.png")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=shared_data(), help="folder with data/ and models/")
-    parser.add_argument("--work", type=Path, default=Path("accuracy"), help="for what is measured")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "accuracy", help="for summary and figures")
-    parser.add_argument("--episodes", type=int, default=20, help="of a cell, at most")
-    arguments = parser.parse_args()
+    arguments = options(__doc__)
     if not (arguments.data / "models").is_dir():
         sys.exit(f"accuracy: {arguments.data} must hold data/ and models/; FIELDSHOT_DATA or --data names the folder")
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -64,6 +60,30 @@ def main() -> None:
     text = document(rows, balanced, unequal, arguments.episodes)
     (arguments.out / "summary.md").write_text(text, "utf-8")
     print(text)
+
+
+def options(about: str) -> argparse.Namespace:
+    """Of the command line of `make accuracy`, the same for each of its scripts."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--data", type=Path, default=shared_data(), help="folder with data/ and models/")
+    parser.add_argument("--work", type=Path, default=Path("accuracy"), help="for what is measured")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "accuracy", help="for summaries and figures")
+    parser.add_argument("--episodes", type=int, default=20, help="of a cell, at most")
+    return parser.parse_args()
+
+
+def embedded(
+    arguments: argparse.Namespace, *, drawings: bool = True, views: int = 1
+) -> Iterator[tuple[str, data.DataSet]]:
+    """Each set of pictures by each network, under the name of both, from the cache where it is there."""
+    backbones = {
+        network: Backbone.load(bundle(arguments.data, network, arguments.work), views=views) for network in NETWORKS
+    }
+    folders = folders_of(arguments.data, arguments.work)
+    for folder in folders if drawings else folders[: len(SETS)]:
+        for network, backbone in backbones.items():
+            found = data.embed(data.find_pictures(folder), backbone, cached=arguments.work / "cache")
+            yield f"{folder.name} / {network}", found
 
 
 def shared_data() -> Path:

@@ -5,15 +5,13 @@ Writes benchmarks/results/accuracy/robustness.md: 5 ways, on the support of an e
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
-from accuracy import HERE, NETWORKS, bundle, folders_of, shared_data
-from fieldshot import Backbone
-from fieldshot.evaluation import Row, data, evaluate
+from accuracy import embedded, options
+from fieldshot.evaluation import Row, evaluate
 from fieldshot.evaluation.methods import find
 
 METHODS = (
@@ -82,30 +80,19 @@ class Changed:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=shared_data())
-    parser.add_argument("--work", type=Path, default=Path("accuracy"), help="as for accuracy.py")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "accuracy")
-    parser.add_argument("--episodes", type=int, default=20)
-    arguments = parser.parse_args()
-    backbones = [Backbone.load(bundle(arguments.data, network, arguments.work)) for network in NETWORKS]
+    arguments = options(__doc__)
     rows: dict[str, list[Row]] = {name: [] for name in CHANGES}
-    *photographs, _ = folders_of(arguments.data, arguments.work)  # of drawings there are 20 a class
-    for folder in photographs:
-        for backbone in backbones:
-            embedded = data.embed(data.find_pictures(folder), backbone, cached=arguments.work / "cache")
-            for name, (shots, change) in CHANGES.items():
-                rows[name] += evaluate(
-                    embedded.embeddings,
-                    embedded.labels,
-                    ways=5,
-                    shots=shots,
-                    episodes=arguments.episodes,
-                    methods={
-                        method: lambda method=method, change=change: Changed(method, change) for method in METHODS
-                    },
-                    name=f"{folder.name} / {backbone.name}",
-                )
+    for name, samples in embedded(arguments, drawings=False):  # of which there are 20 a class
+        for change, (shots, changed) in CHANGES.items():
+            rows[change] += evaluate(
+                samples.embeddings,
+                samples.labels,
+                ways=5,
+                shots=shots,
+                episodes=arguments.episodes,
+                methods={method: partial(Changed, method, changed) for method in METHODS},
+                name=name,
+            )
     text = document(rows, arguments.episodes)
     (arguments.out / "robustness.md").write_text(text, "utf-8")
     print(text)

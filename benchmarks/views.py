@@ -5,39 +5,27 @@ Writes benchmarks/results/accuracy/views.md: 5 ways, two and three views beside 
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 
-from accuracy import HERE, NETWORKS, bundle, folders_of, shared_data, shot_counts
-from fieldshot import Backbone
-from fieldshot.evaluation import Row, data, evaluate, mean_interval
+from accuracy import embedded, options, shot_counts
+from fieldshot.evaluation import Row, evaluate, mean_interval
 
 VIEWS = (1, 2, 3)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=shared_data())
-    parser.add_argument("--work", type=Path, default=Path("accuracy"), help="as for accuracy.py")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "accuracy")
-    parser.add_argument("--episodes", type=int, default=20)
-    arguments = parser.parse_args()
+    arguments = options(__doc__)
     rows: list[Row] = []
-    for network in NETWORKS:
-        for views in VIEWS:
-            backbone = Backbone.load(bundle(arguments.data, network, arguments.work), views=views)
-            for folder in folders_of(arguments.data, arguments.work):
-                embedded = data.embed(data.find_pictures(folder), backbone, cached=arguments.work / "cache")
-                rows += evaluate(
-                    embedded.embeddings,
-                    embedded.labels,
-                    ways=5,
-                    shots="grid",
-                    episodes=arguments.episodes,
-                    name=f"{folder.name} / {network} / {views}",
-                )
+    for views in VIEWS:
+        for name, samples in embedded(arguments, views=views):
+            rows += evaluate(
+                samples.embeddings,
+                samples.labels,
+                ways=5,
+                shots="grid",
+                episodes=arguments.episodes,
+                name=f"{name} / {views}",
+            )
     text = document(rows, arguments.episodes)
     (arguments.out / "views.md").write_text(text, "utf-8")
     print(text)
