@@ -14,7 +14,8 @@ from fieldshot.errors import EmbeddingError, LabelError, OptionError
 from fieldshot.head import storage
 from fieldshot.head.calibration import open_set, whole_support_factor
 from fieldshot.head.contract import Estimator, checked_embeddings, checked_labels, embedding_rows, not_fitted
-from fieldshot.head.learning import Progress, learned, unsortable
+from fieldshot.head.labels import in_order, label_array, plain
+from fieldshot.head.learning import Progress, learned
 from fieldshot.head.neighbours import Neighbours, neighbours
 from fieldshot.head.statistics import ClassStatistics, joined, pooled
 from fieldshot.head.transduction import adapted
@@ -163,7 +164,7 @@ class FewShotHead(Estimator):
             If there is no such class.
         """
         self._fitted()
-        label = _plain(label)
+        label = plain(label)
         if label not in self._statistics:
             raise LabelError(
                 f"label must be one of the {len(self._statistics)} known classes (got {str(label)[:80]!r})",
@@ -308,14 +309,14 @@ class FewShotHead(Estimator):
     ) -> Self:
         rows = embedding_rows(Z, expected=dim, name=type(self).__name__)
         labels = checked_labels(y, len(rows), type(self).__name__)
-        statistics = learned(known, Z if isinstance(Z, np.memmap) else rows, labels, self._ops(), progress)
+        statistics = learned(known, rows, labels, self._ops(), progress)
         self._refit(statistics, rows.shape[1], self._unlabelled if known else None)
         return self
 
     def _refit(self, statistics: dict[Any, ClassStatistics], dim: int, unlabelled: Float32 | None) -> None:
         """Solve for `statistics`, then take them over; an error leaves the head as it was."""
         prior = self._prior(dim)
-        classes = _sorted(list(statistics))
+        classes = in_order(list(statistics))
         if not classes:
             # The last class was forgotten: as before the first fit.
             for name in ("_state", "classes_", "n_features_in_", "open_set_", "threshold_", "adaptation_"):
@@ -332,7 +333,7 @@ class FewShotHead(Estimator):
         if unlabelled is not None:
             weights, bias, temperature, adaptation = adapted(unlabelled, solution, temperature, support, prior, ops)
         classifier = Classifier(weights, bias, solution.prototypes, temperature)
-        fitted = _Fitted(_label_array(classes), classifier, neighbours(support, solution)).on(ops)
+        fitted = _Fitted(label_array(classes), classifier, neighbours(support, solution)).on(ops)
         self._statistics, self._unlabelled = statistics, unlabelled
         self.classes_, self.n_features_in_ = fitted.classes, dim
         self.open_set_, self.adaptation_ = unknown, adaptation
@@ -407,24 +408,3 @@ class FewShotHead(Estimator):
 def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     shifted = logits - logits.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
-
-
-def _plain(label: Any) -> Any:
-    """A NumPy scalar as the Python object that the statistics are kept under."""
-    return label.item() if isinstance(label, np.generic) else label
-
-
-def _sorted(labels: list[Any]) -> list[Any]:
-    try:
-        return sorted(labels)
-    except TypeError as error:
-        raise unsortable(error) from error
-
-
-def _label_array(labels: list[Any]) -> NDArray[Any]:
-    """Labels as an array (K,), of objects where NumPy would otherwise change them (mixed or nested ones)."""
-    if len({type(label) for label in labels}) == 1 and isinstance(labels[0], (bool, int, float, str)):
-        return np.array(labels)
-    array = np.empty(len(labels), dtype=object)
-    array[:] = labels
-    return array

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from fieldshot.errors import LabelError
 from fieldshot.head.contract import finite
+from fieldshot.head.labels import unsortable
 from fieldshot.head.statistics import ClassStatistics, added
 
 if TYPE_CHECKING:
     from fieldshot.ops import Ops
 
-__all__ = ["Progress", "learned", "unsortable"]
+__all__ = ["Progress", "learned"]
 
 Progress = Callable[[int, int], object]
 
@@ -31,7 +32,7 @@ _PIECE_BYTES = 1 << 21
 
 def learned(
     known: dict[Any, ClassStatistics],
-    Z: ArrayLike,
+    rows: NDArray[Any],
     labels: NDArray[Any],
     ops: Ops,
     progress: Progress | None = None,
@@ -43,7 +44,7 @@ def learned(
     Parameters
     ----------
     known : dict of label to ClassStatistics
-    Z : (N, D) of real numbers.
+    rows : (N, D) of real numbers.
     labels : (N,)
     ops : Ops
     progress : callable, optional
@@ -56,33 +57,19 @@ def learned(
     LabelError
         For labels that do not sort.
     """
-    rows = np.asarray(Z)
-    if ops.threads == 1 or 4 * rows.size <= _PIECE_BYTES:
-        return _learned(known, Z, rows, labels, ops, progress, map)
-    with ThreadPoolExecutor(ops.threads, thread_name_prefix="fieldshot-learn") as pool:
-        return _learned(known, Z, rows, labels, ops, progress, pool.map)
-
-
-def _learned(
-    known: dict[Any, ClassStatistics],
-    Z: ArrayLike,
-    rows: NDArray[Any],
-    labels: NDArray[Any],
-    ops: Ops,
-    progress: Progress | None,
-    mapped: Callable[..., Iterable[dict[Any, ClassStatistics]]],
-) -> dict[Any, ClassStatistics]:
     statistics = dict(known)
     size, piece = (max(1, most // (4 * rows.shape[1])) for most in (_CHUNK_BYTES, _PIECE_BYTES))
-    for first in range(0, len(rows), size):
-        chunk = slice(first, first + size)
-        order, starts = _by_label(labels[chunk])
-        group = partial(_group, statistics, rows, labels, order + first if first else order, piece, ops)
-        for new in list(mapped(group, _groups(starts, piece))):
-            statistics.update(new)
-        _let_go(Z)
-        if progress is not None:
-            progress(min(first + size, len(rows)), len(rows))
+    alone = ops.threads == 1 or len(rows) <= piece
+    with nullcontext() if alone else ThreadPoolExecutor(ops.threads, thread_name_prefix="fieldshot-learn") as pool:
+        for first in range(0, len(rows), size):
+            order, starts = _by_label(labels[first : first + size])
+            group = partial(_group, statistics, rows, labels, order + first if first else order, piece, ops)
+            groups = _groups(starts, piece)
+            for new in list(map(group, groups) if pool is None else pool.map(group, groups)):
+                statistics.update(new)
+            _let_go(rows)
+            if progress is not None:
+                progress(min(first + size, len(rows)), len(rows))
     return statistics
 
 
@@ -133,16 +120,12 @@ def _group(
     return new
 
 
-def _let_go(Z: ArrayLike) -> None:
+def _let_go(rows: NDArray[Any]) -> None:
     """Give back the memory that a file's pages took, or a file larger than the memory would fill it for a while."""
-    if isinstance(Z, np.memmap) and Z.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
-        base: Any = Z
-        while isinstance(base, np.ndarray):
-            base = base.base
-        if isinstance(base, mmap.mmap):
-            base.madvise(mmap.MADV_DONTNEED)
-
-
-def unsortable(error: TypeError) -> LabelError:
-    """The error for labels of which none comes before the other."""
-    return LabelError(f"labels must sort among themselves (got: {error})", hint="use one type of label")
+    base: Any = rows
+    unwritten = False  # in a copy-on-write map pages may hold what the file does not
+    while isinstance(base, np.ndarray):
+        unwritten |= isinstance(base, np.memmap) and base.mode == "r"
+        base = base.base
+    if unwritten and isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fieldshot.ops import Support, Transduction
-from fieldshot.ops.reference import softmax
+from fieldshot.ops.reference import softmax, unit
 
 if TYPE_CHECKING:
     from fieldshot.ops import Float32, Float64, Ops, Prior, Solution
@@ -73,9 +72,10 @@ def adapted(
         same = Adaptation(M, imbalance, 0.0, before.mean(axis=0))
         return solution.weights, solution.bias, temperature, same
     rule = Transduction(_sharpness(scores), weight, _STEPS)
-    shares = softmax(rule.temperature * scores)
     if support.moment is None:
         shares, rule = _shares_among_centred(unlabelled, support, prior, weight, ops), rule._replace(steps=1)
+    else:
+        shares = softmax(rule.temperature * scores)
     weights, bias = ops.adapt(unlabelled, shares, support, prior, rule)
     scores = _scores(unlabelled, weights, bias)
     temperature = _as_sure_as(before[:_SURENESS_SAMPLES], scores[:_SURENESS_SAMPLES])
@@ -87,7 +87,7 @@ def _shares_among_centred(unlabelled: Float32, support: Support, prior: Prior, w
     """Shares of the classes (M, K) after expectation maximisation on features around the centre of all samples."""
     samples = len(support.U) + len(unlabelled)
     centre = (support.sums.sum(axis=0) + unlabelled.sum(axis=0, dtype=np.float64)) / samples
-    queries, U = _unit(unlabelled - centre), _unit(support.U - centre)
+    queries, U = (unit(rows - centre).astype(np.float32) for rows in (unlabelled, support.U))
     sums = np.add.reduceat(U.astype(np.float64), support.starts[:-1], axis=0)
     around = Support(U, support.starts, support.counts, sums, None)
     if len(support.U) == len(support.counts):
@@ -123,8 +123,3 @@ def _as_sure_as(before: Float64, scores: Float64) -> float:
         else:
             low = middle
     return math.exp(middle) / size
-
-
-def _unit(rows: NDArray[np.float64]) -> Float32:
-    lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
-    return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0), np.float32)

@@ -43,7 +43,7 @@ from fieldshot.ops.interface import (
     Transduction,
 )
 
-__all__ = ["ReferenceOps", "held_out_cosines", "held_out_scores", "softmax", "spread", "temperature"]
+__all__ = ["ReferenceOps", "held_out_cosines", "held_out_scores", "softmax", "spread", "temperature", "unit"]
 
 # Class means may lie on one another; no ridge may be 0. (Squared; kernels/fit.cu has it too.)
 _LEAST_DISTANCE = 1e-4
@@ -83,7 +83,7 @@ class ReferenceOps:
         known, unknown = held_out_cosines(support)
         held_out = np.zeros((len(support.U), len(means)), np.float32)
         held_out[support.counts[support.index] > 1] = scores
-        return Solution(weights, bias, _unit(means).astype(np.float32), factor, known, unknown, held_out)
+        return Solution(weights, bias, unit(means).astype(np.float32), factor, known, unknown, held_out)
 
     def load(self, classifier: Classifier) -> Classifier:
         """Nothing to do: it stays where it is."""
@@ -178,10 +178,10 @@ def _transform(Z: Any) -> Float32:
     # Scaled first, so that neither huge nor tiny embeddings leave the range of float32.
     largest = np.abs(Z).max(axis=1, keepdims=True, initial=0.0)
     Z = np.divide(Z, largest, out=np.zeros_like(Z), where=largest > 0)
-    return np.asarray(np.copysign(_unit(np.sqrt(np.abs(Z))), Z), dtype=np.float32)
+    return np.asarray(np.copysign(unit(np.sqrt(np.abs(Z))), Z), dtype=np.float32)
 
 
-def _unit(rows: Float64) -> Float64:
+def unit(rows: Float64) -> Float64:
     """Rows of unit length; zero stays zero."""
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
     return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
