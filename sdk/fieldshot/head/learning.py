@@ -62,8 +62,8 @@ def learned(
     alone = ops.threads == 1 or len(rows) <= piece
     with nullcontext() if alone else ThreadPoolExecutor(ops.threads, thread_name_prefix="fieldshot-learn") as pool:
         for first in range(0, len(rows), size):
-            order, starts = _by_label(labels[first : first + size])
-            group = partial(_group, statistics, rows, labels, order + first if first else order, piece, ops)
+            order, ordered, starts = _by_label(labels[first : first + size])
+            group = partial(_group, statistics, rows, ordered, order + first if first else order, piece, ops)
             groups = _groups(starts, piece)
             for new in list(map(group, groups) if pool is None else pool.map(group, groups)):
                 statistics.update(new)
@@ -73,14 +73,14 @@ def learned(
     return statistics
 
 
-def _by_label(labels: NDArray[Any]) -> tuple[NDArray[np.intp], list[int]]:
-    """The samples in order of their labels, and where in it each label starts, with the end."""
+def _by_label(labels: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[Any], list[int]]:
+    """The samples in order of their labels, these in that order, and where in it each starts, with the end."""
     try:
         order = np.argsort(labels, kind="stable")
     except TypeError as error:
         raise unsortable(error) from error
     ordered = labels[order]
-    return order, [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(labels)]
+    return order, ordered, [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(labels)]
 
 
 def _groups(starts: list[int], size: int) -> list[list[int]]:
@@ -115,7 +115,7 @@ def _group(
         Z = finite(rows[chosen] if scattered else rows[chosen[0] : chosen[-1] + 1], chosen)
         inner = [start - piece[0] for start in piece]
         U, sums = ops.absorb(Z, np.array(inner, np.int32))
-        for name, (a, b), total in zip(labels[chosen[inner[:-1]]].tolist(), pairwise(inner), sums, strict=True):
+        for name, (a, b), total in zip(labels[piece[:-1]].tolist(), pairwise(inner), sums, strict=True):
             new[name] = added(new.get(name, known.get(name)), U[a:b], total, ops)
     return new
 
