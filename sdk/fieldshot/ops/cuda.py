@@ -47,7 +47,7 @@ class CudaRunner:
     """`fieldshot.ops.runner.Runner` on a device; each operation has a stream of its own and waits once, at its end."""
 
     warps = LANES // _WARP
-    threads = 2  # one's copies while the other computes
+    threads = 1  # another could copy while one computes, but that it pays has to be measured on a GPU first
 
     def __init__(self, device: Device) -> None:
         self.device = device
