@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save
 
 from fieldshot.backbone import Bundle
+from fieldshot.backbone.manifest import PRECISIONS
 from fieldshot.images import Preprocessing
 
 TINY_PREPROCESSING = Preprocessing(size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -54,8 +56,28 @@ def verification(network: bytes, preprocessing: Preprocessing, *, count: int = 3
     return save({"embeddings": expected, **{f"picture_{i}": p for i, p in enumerate(pictures)}})
 
 
-def write_bundle(path: Path, network: bytes, *, name: str, dim: int, preprocessing: Preprocessing) -> Path:
-    """Write a bundle around a network; a bundle written by export has more (float16, measured statistics)."""
+def coarse(network: bytes) -> bytes:
+    """The same network with its weights rounded to 8 bits, as int8 has them, in float32 arithmetic."""
+    model = onnx.load_from_string(network)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        step = np.abs(values).max() / 127
+        tensor.CopyFrom(numpy_helper.from_array((np.round(values / step) * step).astype(np.float32), tensor.name))
+    return model.SerializeToString()
+
+
+def write_bundle(
+    path: Path,
+    network: bytes,
+    *,
+    name: str,
+    dim: int,
+    preprocessing: Preprocessing,
+    others: Mapping[str, bytes] | None = None,
+) -> Path:
+    """Write a bundle around a network, and others of its precisions; one written by export has measured statistics."""
+    others = {} if others is None else others
+    loose = {"cosine": 0.99, "max_abs": 0.1}
     Bundle.write(
         path,
         name=name,
@@ -64,13 +86,13 @@ def write_bundle(path: Path, network: bytes, *, name: str, dim: int, preprocessi
         dim=dim,
         preprocessing=preprocessing,
         statistics={"count": 1, "mean": [0.25] * dim, "std": [0.5] * dim, "minimum": 0.0},
-        verify={"float32": {"cosine": 0.99999, "max_abs": 0.001}},
-        files={"backbone.onnx": network, "verify.safetensors": verification(network, preprocessing)},
+        verify={"float32": {"cosine": 0.99999, "max_abs": 0.001}, **{PRECISIONS[member]: loose for member in others}},
+        files={"backbone.onnx": network, **others, "verify.safetensors": verification(network, preprocessing)},
     )
     return path
 
 
-def write_tiny_bundle(path: Path, *, seed: int = 0, dim: int = 16) -> Path:
+def write_tiny_bundle(path: Path, *, seed: int = 0, dim: int = 16, others: Mapping[str, bytes] | None = None) -> Path:
     """Write the bundle of a tiny random network; another seed gives other weights, hence another contract."""
     network = tiny_onnx(seed=seed, dim=dim)
-    return write_bundle(path, network, name=f"tiny-{seed}", dim=dim, preprocessing=TINY_PREPROCESSING)
+    return write_bundle(path, network, name=f"tiny-{seed}", dim=dim, preprocessing=TINY_PREPROCESSING, others=others)

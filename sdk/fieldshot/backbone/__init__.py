@@ -49,7 +49,9 @@ class Backbone:
         self._engine = engine
 
     @classmethod
-    def default(cls, *, engine: str = "auto", threads: int | None = None, views: int = 1) -> Backbone:
+    def default(
+        cls, *, engine: str = "auto", threads: int | None = None, views: int = 1, precision: str = "float32"
+    ) -> Backbone:
         """Load the backbone that comes with fieldshot; parameters and errors as in ``load``."""
         if not _DEFAULT.exists():
             raise BundleError(
@@ -57,11 +59,17 @@ class Backbone:
                 hint="reinstall fieldshot, or pass a bundle of your own to Backbone.load",
             )
         bundle = Bundle.open(_DEFAULT)
-        return cls(bundle, create(engine, bundle, threads), path=None, views=views)
+        return cls(bundle, create(engine, bundle, threads, precision), path=None, views=views)
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], engine: str = "auto", *, threads: int | None = None, views: int = 1
+        cls,
+        path: str | os.PathLike[str],
+        engine: str = "auto",
+        *,
+        threads: int | None = None,
+        views: int = 1,
+        precision: str = "float32",
     ) -> Backbone:
         """Load a backbone from a bundle and check that it gives the embeddings that the bundle states.
 
@@ -75,20 +83,22 @@ class Backbone:
             Threads of one run on the CPU, and of those that prepare pictures; left out, as many as the machine offers.
         views : {1, 2, 3}
             Views of each picture to average over: more are more accurate, and take as many times as long.
+        precision : {"float32", "float16", "int8"}
+            Which of the bundle's networks runs. Embeddings of different precisions are of different contracts.
 
         Raises
         ------
         MissingFileError
             If there is nothing at ``path``.
         BundleError
-            If the bundle is damaged, unsafe or of a newer format.
+            If the bundle is damaged, unsafe or of a newer format, or has no network in that precision.
         EngineError
             If the engine is not there, or gives other embeddings.
         OptionError
-            If ``engine``, ``threads`` or ``views`` is none of these.
+            If ``engine``, ``threads``, ``views`` or ``precision`` is none of these.
         """
         bundle = Bundle.open(path)
-        return cls(bundle, create(engine, bundle, threads), path=bundle.path, views=views)
+        return cls(bundle, create(engine, bundle, threads, precision), path=bundle.path, views=views)
 
     def __repr__(self) -> str:
         return f"Backbone(name={self.name!r}, dim={self.dim}, engine={self.engine!r}, contract={self.contract!r})"
@@ -107,6 +117,11 @@ class Backbone:
     def engine(self) -> str:
         """What runs the network."""
         return self._engine.name
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic that the embeddings are computed in: "float32", "float16" or "int8"."""
+        return self._engine.precision
 
     @property
     def contract(self) -> str:

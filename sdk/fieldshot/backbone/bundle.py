@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from fieldshot.backbone.manifest import FORMAT, FORMAT_VERSION, PRECISIONS, check_manifest
 from fieldshot.backbone.members import list_members, open_member, write_zip
-from fieldshot.errors import BundleError, MissingFileError
+from fieldshot.errors import BundleError, MissingFileError, OptionError
 from fieldshot.images import Pixels, Preprocessing
 
 __all__ = ["Bundle"]
@@ -121,6 +121,29 @@ class Bundle:
         _check_digest(self.path, name, entry, hashlib.sha256(data).hexdigest())
         return data
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions that it holds a network in."""
+        return tuple(precision for name, precision in PRECISIONS.items() if name in self.manifest["files"])
+
+    def network(self, precision: str) -> str:
+        """Name the member that is the network in a precision.
+
+        Raises
+        ------
+        OptionError
+            If ``precision`` is none of "float32", "float16" and "int8".
+        BundleError
+            If the bundle has no network in it.
+        """
+        _check_precision(precision)
+        if precision not in self.precisions:
+            raise BundleError(
+                f"bundle {self.path} must hold its network in {precision} (got {', '.join(self.precisions)})",
+                hint=f"leave the precision at float32, or export the bundle again with {precision}",
+            )
+        return next(name for name, held in PRECISIONS.items() if held == precision)
+
     def contract(self, precision: str = "float32") -> str:
         """Digest weights, preprocessing and precision; only embeddings of equal contracts may be compared.
 
@@ -133,14 +156,19 @@ class Bundle:
         -------
         str
             16 hexadecimal digits.
+
+        Raises
+        ------
+        OptionError
+            If ``precision`` is none of these.
+        BundleError
+            If it is int8, and the bundle has no such network.
         """
-        if precision not in PRECISIONS.values():
-            raise BundleError(
-                f"precision must be one of {', '.join(PRECISIONS.values())} (got {precision!r})",
-                hint="pass one of them",
-            )
+        _check_precision(precision)
+        # Calibrated on other pictures, or left in float32 elsewhere, int8 is another network, that of float32 the same.
+        member = self.network(precision) if precision == "int8" else _WEIGHTS
         terms = {
-            "weights": self.manifest["files"][_WEIGHTS]["sha256"],
+            "weights": self.manifest["files"][member]["sha256"],
             "preprocessing": self.preprocessing.to_json(),
             "precision": precision,
         }
@@ -242,6 +270,14 @@ class Bundle:
                 hint="check that the folder exists, is not read-only and has space",
             ) from error
         return cls.open(path)
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in PRECISIONS.values():
+        raise OptionError(
+            f"precision must be one of {', '.join(PRECISIONS.values())} (got {precision!r})",
+            hint="leave it at float32",
+        )
 
 
 def _check_members(path: Path, members: Mapping[str, int], files: Mapping[str, Mapping[str, Any]]) -> None:

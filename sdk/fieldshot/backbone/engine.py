@@ -47,7 +47,7 @@ class Engine(Protocol):
         ...
 
 
-def create(choice: str, bundle: Bundle, threads: int | None) -> Engine:
+def create(choice: str, bundle: Bundle, threads: int | None, precision: str = "float32") -> Engine:
     """Build an engine for a bundle and check it on the verification pictures.
 
     Parameters
@@ -58,11 +58,15 @@ def create(choice: str, bundle: Bundle, threads: int | None) -> Engine:
         The network.
     threads : int or None
         Threads of one run on the CPU; None lets the engine choose.
+    precision : {"float32", "float16", "int8"}
+        Which of the bundle's networks runs.
 
     Raises
     ------
     OptionError
-        If ``choice`` or ``threads`` is none of these.
+        If ``choice``, ``threads`` or ``precision`` is none of these.
+    BundleError
+        If the bundle has no network in that precision.
     EngineError
         If the engine is not there, cannot run the network, or gives other embeddings than the bundle states.
     """
@@ -77,7 +81,7 @@ def create(choice: str, bundle: Bundle, threads: int | None) -> Engine:
         )
     from fieldshot.backbone.onnxruntime import OnnxRuntimeEngine
 
-    engine = OnnxRuntimeEngine(bundle, threads)
+    engine = OnnxRuntimeEngine(bundle, threads, precision)
     _check(engine, bundle)
     return engine
 

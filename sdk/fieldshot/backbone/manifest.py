@@ -105,6 +105,7 @@ def check_manifest(manifest: object, path: Path) -> dict[str, Any]:
         need("size_bytes", lambda v: _is_int(v) and v >= 0, "a whole number", entry)
         if name in PRECISIONS:
             need("precision", PRECISIONS[name].__eq__, repr(PRECISIONS[name]), entry)
+            need(f"verify.{PRECISIONS[name]}", lambda v: v is not None, f"the bounds of {name}", verify)
     for name in _REQUIRED:
         if name not in files:
             raise BundleError(f"{path}: its manifest must list {name} (got none)", hint=_HINT)

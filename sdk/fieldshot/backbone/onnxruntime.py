@@ -1,4 +1,4 @@
-"""The engine that runs everywhere: ONNX Runtime on the CPU, float32."""
+"""The engine that runs everywhere: ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxRuntimeEngine"]
 
-_FILE = "backbone.onnx"
 _MAX_WORKERS = 4  # each holds the buffers of a run
 
 
 class OnnxRuntimeEngine:
-    """``backbone.onnx`` of a bundle in an inference session, and a second one for many pictures.
+    """A network of a bundle in an inference session, and a second one for many pictures.
 
     The first spreads a run over all threads, for a single picture soonest. The second, made when it is first needed,
     runs on the thread that calls it: one picture takes longer, but as many as there are cores run side by side
@@ -36,20 +35,24 @@ class OnnxRuntimeEngine:
         The network.
     threads : int or None
         Threads of one run; None takes one for each core that the process may use.
+    precision : {"float32", "float16", "int8"}
+        Which of the bundle's networks. A CPU computes float16 in float32 and rounds: it takes longer.
 
     Raises
     ------
+    OptionError
+        If ``precision`` is none of these.
     MissingDependencyError
         If onnxruntime is not installed.
     BundleError
-        If ONNX Runtime cannot load the network, or its input and output are not those of the format.
+        If the bundle has no such network, ONNX Runtime cannot load it, or its input and output are not those of the
+        format.
     """
 
     name = "onnxruntime"
-    precision = "float32"
     batch_size = 2  # of runs on one core; more gain nothing, and a worker's pictures no longer fit its cache
 
-    def __init__(self, bundle: Bundle, threads: int | None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None, precision: str) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -57,7 +60,9 @@ class OnnxRuntimeEngine:
                 f"onnxruntime must be installed (got: {error})", hint="pip install onnxruntime"
             ) from error
         self.workers = min(cores(), _MAX_WORKERS) if threads is None else threads
+        self.precision = precision
         self._bundle = bundle
+        self._file = bundle.network(precision)
         self._threads = _default_threads() if threads is None else threads
         self._version = onnxruntime.__version__
         self._session = self._make_session(self._threads)
@@ -67,7 +72,7 @@ class OnnxRuntimeEngine:
         outputs = {node.name: node for node in self._session.get_outputs()}
         if list(inputs) != ["input"] or inputs["input"].type != "tensor(float)" or "embedding" not in outputs:
             raise BundleError(
-                f"{bundle.path}: {_FILE} must have the float32 input 'input' and an output 'embedding' "
+                f"{bundle.path}: {self._file} must have the float32 input 'input' and an output 'embedding' "
                 f"(got {', '.join(inputs)} and {', '.join(outputs)})",
                 hint="export the bundle again",
             )
@@ -85,12 +90,12 @@ class OnnxRuntimeEngine:
         # spinning a single picture takes 25 to 40 % longer on an idle machine.
         options.add_session_config_entry("session.intra_op.spin_duration_us", "20")
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        network = self._bundle.read(_FILE)
+        network = self._bundle.read(self._file)
         try:
             return onnxruntime.InferenceSession(network, sess_options=options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base of their own
             raise BundleError(
-                f"{self._bundle.path}: {_FILE} must load in ONNX Runtime {self._version} (got: {_line(error)})",
+                f"{self._bundle.path}: {self._file} must load in ONNX Runtime {self._version} (got: {_line(error)})",
                 hint="upgrade onnxruntime, or export the bundle again",
             ) from error
 

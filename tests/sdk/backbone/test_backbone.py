@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.numpy import load, save
 
 import fieldshot.backbone
-from bundles import TINY_PREPROCESSING, tiny_onnx, verification, write_bundle, write_tiny_bundle
+from bundles import TINY_PREPROCESSING, coarse, tiny_onnx, verification, write_bundle, write_tiny_bundle
 from fieldshot import Backbone
 from fieldshot.backbone import Bundle
 from fieldshot.errors import (
@@ -281,6 +281,34 @@ def test_an_engine_that_gives_other_embeddings_is_refused(tmp_path: Path) -> Non
         Backbone.load(path)
     assert Backbone.load(rewritten(tmp_path / "near.fieldshot", tiny_onnx(), longer, max_abs=0.01)).dim == 16
     assert Backbone.load(rewritten(tmp_path / "same.fieldshot", tiny_onnx(), lambda z: z, cosine=1)).dim == 16
+
+
+def test_a_precision_is_a_network_of_its_own(tmp_path: Path, pictures: list[Path]) -> None:
+    path = write_tiny_bundle(tmp_path / "both.fieldshot", others={"backbone.int8.onnx": coarse(tiny_onnx())})
+    full, low = Backbone.load(path), Backbone.load(path, precision="int8")
+    assert (full.precision, low.precision) == ("float32", "int8")
+    assert low.info()["engine"]["precision"] == "int8"
+    assert low.contract == low.bundle.contract("int8") != full.contract
+    assert low.with_views(2).contract == f"{low.contract}-2-views"
+    got = low.embed(pictures, batch_size=len(pictures))
+    np.testing.assert_array_equal(got, bare(coarse(tiny_onnx()), pictures, TINY_PREPROCESSING))
+    assert np.abs(got - full.embed(pictures)).max() > 1e-4
+
+
+def test_a_precision_that_is_not_there(tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"must hold its network in int8 \(got float32\)\. Hint: leave .*export"):
+        Backbone.load(tiny_bundle, precision="int8")
+    with pytest.raises(OptionError, match=r"precision must be one of float32, float16, int8 .*got 'int4'"):
+        Backbone.load(tiny_bundle, precision="int4")
+
+
+def test_the_bounds_are_those_of_the_precision(tmp_path: Path) -> None:
+    path = write_tiny_bundle(tmp_path / "other.fieldshot", others={"backbone.int8.onnx": tiny_onnx(seed=1)})
+    assert Backbone.load(path).precision == "float32"
+    with pytest.raises(
+        EngineError, match=r"must reproduce .* with a cosine of 0\.99 or more and differences up to 0\.1"
+    ):
+        Backbone.load(path, precision="int8")
 
 
 def changed_onnx(change: Callable[[onnx.ModelProto], None]) -> bytes:

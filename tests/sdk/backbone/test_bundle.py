@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from bundles import TINY_PREPROCESSING, tiny_onnx, verification, write_tiny_bundle
+from bundles import TINY_PREPROCESSING, coarse, tiny_onnx, verification, write_tiny_bundle
 from fieldshot.backbone import Bundle
-from fieldshot.errors import BundleError, FieldshotError, MissingFileError
+from fieldshot.errors import BundleError, FieldshotError, MissingFileError, OptionError
 
 Members = dict[str, bytes]
 
@@ -89,8 +89,23 @@ def test_the_contract_is_the_stated_digest(tiny_bundle: Path) -> None:
     canonical = json.dumps(terms, sort_keys=True, separators=(",", ":")).encode()
     assert bundle.contract() == hashlib.sha256(canonical).hexdigest()[:16]
     assert bundle.contract("float16") != bundle.contract()
-    with pytest.raises(BundleError, match="precision must be one of float32, float16, int8"):
+    with pytest.raises(OptionError, match="precision must be one of float32, float16, int8"):
         bundle.contract("float64")
+
+
+def test_the_contract_of_int8_follows_its_own_network(tiny_bundle: Path, tmp_path: Path) -> None:
+    def written(name: str, network: bytes) -> Bundle:
+        return Bundle.open(write_tiny_bundle(tmp_path / name, others={"backbone.int8.onnx": network}))
+
+    one, other = written("a.fieldshot", coarse(tiny_onnx())), written("b.fieldshot", tiny_onnx())
+    assert one.precisions == ("float32", "int8")
+    assert one.network("int8") == "backbone.int8.onnx"
+    assert one.contract() == other.contract() == Bundle.open(tiny_bundle).contract()
+    assert len({one.contract(), one.contract("int8"), other.contract("int8")}) == 3
+    with pytest.raises(
+        BundleError, match=r"tiny\.fieldshot must hold its network in int8 \(got float32\)\. Hint: .*export"
+    ):
+        Bundle.open(tiny_bundle).contract("int8")
 
 
 def test_the_contract_follows_weights_and_preprocessing(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -104,6 +119,12 @@ def test_the_contract_follows_weights_and_preprocessing(tiny_bundle: Path, tmp_p
             tmp_path / "b.fieldshot", {**members_of(tiny_bundle), "manifest.json": json.dumps(changed).encode()}
         )
         assert (Bundle.open(path).contract() == contract) is same, changes
+
+
+def test_every_network_has_its_bounds(tmp_path: Path) -> None:
+    files = {**fields()["files"], "backbone.int8.onnx": tiny_onnx()}
+    with pytest.raises(BundleError, match=r"verify\.int8 in its manifest must be the bounds of backbone\.int8\.onnx"):
+        Bundle.write(tmp_path / "a.fieldshot", **fields(files=files))
 
 
 def test_statistics_may_be_left_out(tmp_path: Path) -> None:
