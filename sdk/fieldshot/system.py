@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-__all__ = ["cores"]
+__all__ = ["cache_folder", "cores"]
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: FIELDSHOT_CACHE, else ~/.cache/fieldshot."""
+    home = os.environ.get("FIELDSHOT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "fieldshot")
+    return Path(home).expanduser()
 
 
 def cores() -> int:

@@ -2,5 +2,6 @@
 
 from fieldshot.device.device import LANES, Device
 from fieldshot.device.memory import Workspace
+from fieldshot.device.selection import asked_index, find_device
 
-__all__ = ["LANES", "Device", "Workspace"]
+__all__ = ["LANES", "Device", "Workspace", "asked_index", "find_device"]

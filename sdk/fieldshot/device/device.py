@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+from weakref import WeakSet
 
 from fieldshot.device.loading import load_module
 from fieldshot.device.memory import Workspace
@@ -24,6 +25,14 @@ __all__ = ["LANES", "Device"]
 _T = TypeVar("_T")
 
 LANES = 256  # of a block, in every kernel (kernels/simt.cuh)
+
+
+class Closeable(Protocol):
+    """What holds something of a device and gives it back."""
+
+    def close(self) -> None:
+        """Give it back."""
+        ...
 
 
 class Device:
@@ -79,9 +88,26 @@ class Device:
         self._pid = os.getpid()
         # Left to its destructor PyCUDA would take the context for one of its own making. A fork too must let go of it,
         # or what is left in it would be freed there, which ends in an abort.
-        atexit.register(self._context.detach)
+        atexit.register(self._end)
+        self._users: WeakSet[Closeable] = WeakSet()
         self._idle: deque[Workspace] = deque()
         self._unused: deque[Any] = deque()  # allocations whose owners are gone
+
+    @property
+    def about(self) -> str:
+        """What it is, in words for a person."""
+        major, minor = self.capability
+        return f"{self.name}, sm_{major}{minor}, driver for CUDA {self.driver[0]}.{self.driver[1]}"
+
+    def closes(self, user: Closeable) -> None:
+        """Have something that lives in the device's context closed before it ends with the process."""
+        self._users.add(user)
+
+    def _end(self) -> None:
+        if os.getpid() == self._pid:
+            for user in list(self._users):
+                user.close()
+        self._context.detach()
 
     @contextmanager
     def current(self) -> Iterator[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import subprocess
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldshot.errors import DeviceError
+from fieldshot.system import cache_folder
 from fieldshot.writing import replacing
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def load_module(device: Device, image: Path, source: Path, cache: str) -> tuple[
             raise
         except device.cuda.Error as error:
             reason = str(error)
-    kept = _cache_folder() / f"{cache}.sm_{device.capability[0]}{device.capability[1]}.cubin"
+    kept = cache_folder() / f"{cache}.sm_{device.capability[0]}{device.capability[1]}.cubin"
     if kept.is_file():
         try:
             return device.cuda.module_from_buffer(kept.read_bytes()), f"built here, {kept}"
@@ -67,8 +67,3 @@ def _compile(device: Device, source: Path, target: Path, reason: str) -> None:
                 f"nvcc must build the kernels (got exit code {done.returncode}: {done.stderr.strip()[-2000:]})",
                 hint=f"install the CUDA toolkit {driver}, or use FIELDSHOT_DEVICE=host",
             )
-
-
-def _cache_folder() -> Path:
-    home = os.environ.get("FIELDSHOT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "fieldshot")
-    return Path(home).expanduser()

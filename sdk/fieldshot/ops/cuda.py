@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldshot.device import LANES, Device, Workspace
+from fieldshot.device import LANES, Device, Workspace, find_device
 from fieldshot.errors import DeviceError
 from fieldshot.ops import sources
 from fieldshot.ops.interface import Classifier
@@ -18,8 +18,6 @@ from fieldshot.ops.kernels import KernelOps
 __all__ = ["CudaOps", "CudaRunner"]
 
 _WARP = 32
-_lock = threading.Lock()
-_devices: dict[int, Device] = {}
 
 
 class CudaOps(KernelOps):
@@ -37,10 +35,7 @@ class CudaOps(KernelOps):
     """
 
     def __init__(self, index: int = 0) -> None:
-        with _lock:
-            if index not in _devices:
-                _devices[index] = Device(index)
-        super().__init__(CudaRunner(_devices[index]))
+        super().__init__(CudaRunner(find_device(index)))
 
 
 class CudaRunner:
@@ -52,17 +47,13 @@ class CudaRunner:
     def __init__(self, device: Device) -> None:
         self.device = device
         self.name = "cuda"
-        self.about = (
-            f"{device.name}, sm_{device.capability[0]}{device.capability[1]}, "
-            f"driver for CUDA {device.driver[0]}.{device.driver[1]}"
-        )
         self.shared_bytes = device.shared_bytes - 1024  # the fixed shared memory of `fit`, generously
         # A block has 256 lanes; eight of them fill a multiprocessor, and more than that wait their turn.
         self.blocks = 8 * device.multiprocessors
         image, source = sources.built("cuda", "fatbin"), sources.FOLDER / "all.cu"
         names = sources.kernels()
         self.functions, origin = device.functions(image, source, list(names), f"kernels.{sources.digest()}")
-        self.about += f", kernels {origin}"
+        self.about = f"{device.about}, kernels {origin}"
         self.structs = {name: sources.struct_of(name) for name in names}
 
     def slices(self, samples: int, tiles: int) -> int:

@@ -1,0 +1,29 @@
+"""Which CUDA device is meant, and the one object that stands for it in this process."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+
+from fieldshot.device.device import Device
+
+__all__ = ["asked_index", "find_device"]
+
+_lock = threading.Lock()
+_devices: dict[int, Device] = {}
+
+
+def asked_index() -> int | None:
+    """Number of the CUDA device that FIELDSHOT_DEVICE allows, the first if it is unset; None where it names no GPU."""
+    asked = os.environ.get("FIELDSHOT_DEVICE") or "auto"
+    found = re.fullmatch(r"auto|cuda(?::(\d+))?", asked)
+    return None if found is None else int(found[1] or 0)
+
+
+def find_device(index: int) -> Device:
+    """A device, the same object each time; errors as for `Device`."""
+    with _lock:
+        if index not in _devices:
+            _devices[index] = Device(index)
+        return _devices[index]
