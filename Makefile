@@ -71,6 +71,7 @@ $(@D)/bin/python $(PIP) '$(TORCH)'
 $(@D)/bin/python $(PIP) --editable '.[dev]'
 $(@D)/bin/python tests/pycuda_install.py \
   || { echo "make: PyCUDA does not build here; its tests are skipped" >&2; test -z "$$CI"; }
+$(@D)/bin/python tests/tensorrt_surface.py
 endef
-.venv-test/installed: tests/pycuda_install.py
+.venv-test/installed: tests/pycuda_install.py tests/tensorrt_surface.py
 .venv-test/installed: install = $(install-test)

@@ -80,7 +80,9 @@ BENCH = ["pytest>=8", "pytest-benchmark>=5"]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3"]  # for the photographs and digits that they bring along
 EVAL = ["matplotlib>=3.7", "scikit-learn>=1.3"]  # the figures and the baselines of `fieldshot eval`
 EXPORT = ["onnx>=1.16", "onnxscript>=0.3", "torch>=2.6"]
-TEST = [*BENCH, *DEMO, *EVAL, *EXPORT, "build>=1.2", "hypothesis>=6.100", "pytest-timeout>=2.3", "setuptools>=77"]
+# Builds plans without a GPU; NVIDIA has no wheels of it for other machines.
+RTX = ["tensorrt-rtx>=1.7,<2; platform_machine == 'x86_64'"]
+TEST = [*BENCH, *DEMO, *EVAL, *EXPORT, *RTX, "build>=1.2", "hypothesis>=6.100", "pytest-timeout>=2.3", "setuptools>=77"]
 
 setup(
     distclass=Binary,
@@ -103,6 +105,7 @@ setup(
     packages=[
         "fieldshot",
         "fieldshot.backbone",
+        "fieldshot.backbone.tensorrt",
         "fieldshot.cli",
         "fieldshot.demo",
         "fieldshot.device",

@@ -54,6 +54,7 @@ USERS = {
     "matplotlib": {"fieldshot.evaluation.report"},
     "pycuda": {"fieldshot.device", "fieldshot.ops.cuda", "fieldshot.backbone.tensorrt"},
     "tensorrt": {"fieldshot.backbone.tensorrt"},
+    "tensorrt_rtx": {"fieldshot.backbone.tensorrt"},
     "onnx": {"fieldshot_export"},
     "onnxscript": {"fieldshot_export"},
     "timm": {"fieldshot_export"},

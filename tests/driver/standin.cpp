@@ -274,8 +274,10 @@ int finish(Stream* stream) {
 }
 
 int finish(Context* context) {
+  std::vector<std::shared_ptr<Stream>> all;  // host functions let other threads make streams meanwhile
   for (auto& [handle, stream] : streams)
-    if (stream->context == context) run(stream.get());
+    if (stream->context == context) all.push_back(stream);
+  for (auto& stream : all) run(stream.get());
   return finish(context->default_stream.get());
 }
 
@@ -758,6 +760,19 @@ DRIVER cuStreamQuery(void* handle) {
   if (stream->work.empty()) return SUCCESS;
   step(stream.get());
   return call.context->error ? call.context->error : NOT_READY;
+}
+
+// The lock is open meanwhile: the function may wait for a thread that is in a call of its own.
+DRIVER cuLaunchHostFunc(void* handle, void (*function)(void*), void* data) {
+  CALL(CONTEXT);
+  auto stream = stream_of(call.context, handle);
+  if (!stream || !function) return INVALID_HANDLE;
+  return submit(stream.get(), [=] {
+    mutex.unlock();
+    function(data);
+    mutex.lock();
+    return SUCCESS;
+  });
 }
 
 DRIVER cuStreamWaitEvent(void* handle, void* event_handle, unsigned) {

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fieldshot.backbone.bundle import Bundle
-from fieldshot.backbone.engine import Engine, create
+from fieldshot.backbone.choice import create
+from fieldshot.backbone.engine import Engine
 from fieldshot.backbone.pipeline import outputs
 from fieldshot.backbone.views import MOST, check_views, views_of
 from fieldshot.errors import BundleError, OptionError, PictureError
@@ -50,7 +51,13 @@ class Backbone:
 
     @classmethod
     def default(
-        cls, *, engine: str = "auto", threads: int | None = None, views: int = 1, precision: str = "float32"
+        cls,
+        *,
+        engine: str = "auto",
+        threads: int | None = None,
+        views: int = 1,
+        precision: str = "float32",
+        progress: Progress | None = None,
     ) -> Backbone:
         """Load the backbone that comes with fieldshot; parameters and errors as in ``load``."""
         if not _DEFAULT.exists():
@@ -59,7 +66,7 @@ class Backbone:
                 hint="reinstall fieldshot, or pass a bundle of your own to Backbone.load",
             )
         bundle = Bundle.open(_DEFAULT)
-        return cls(bundle, create(engine, bundle, threads, precision), path=None, views=views)
+        return cls(bundle, create(engine, bundle, threads, precision, _shares(progress)), path=None, views=views)
 
     @classmethod
     def load(
@@ -70,6 +77,7 @@ class Backbone:
         threads: int | None = None,
         views: int = 1,
         precision: str = "float32",
+        progress: Progress | None = None,
     ) -> Backbone:
         """Load a backbone from a bundle and check that it gives the embeddings that the bundle states.
 
@@ -78,13 +86,20 @@ class Backbone:
         path : str or os.PathLike
             The bundle, a zip file or a folder.
         engine : {"auto", "onnxruntime", "tensorrt"}
-            What runs the network; ``auto`` takes the fastest there is.
+            What runs the network. ``tensorrt`` builds a plan for this very device first, once: that may take minutes.
+            ``auto`` takes the fastest there is: where TensorRT can be used ONNX Runtime serves until the plan is built,
+            and hands over then.
         threads : int, optional
             Threads of one run on the CPU, and of those that prepare pictures; left out, as many as the machine offers.
         views : {1, 2, 3}
             Views of each picture to average over: more are more accurate, and take as many times as long.
         precision : {"float32", "float16", "int8"}
-            Which of the bundle's networks runs. Embeddings of different precisions are of different contracts.
+            Which of the bundle's networks runs. Embeddings of different precisions are of different contracts. Where
+            TensorRT does not reproduce the bundle's embeddings in the one that was asked for, ``tensorrt`` takes the
+            next safer one, with a warning in the log, and ``precision`` and ``info`` say so.
+        progress : callable, optional
+            Called as ``progress(percent, 100)`` while a plan is built; what it raises ends that. With it ``auto`` waits
+            for the plan too.
 
         Raises
         ------
@@ -93,12 +108,14 @@ class Backbone:
         BundleError
             If the bundle is damaged, unsafe or of a newer format, or has no network in that precision.
         EngineError
-            If the engine is not there, or gives other embeddings.
+            If the engine cannot run the network, or gives other embeddings.
+        MissingDependencyError, DeviceError
+            If ``tensorrt`` was asked for and it, PyCUDA or a CUDA device is not there.
         OptionError
             If ``engine``, ``threads``, ``views`` or ``precision`` is none of these.
         """
         bundle = Bundle.open(path)
-        return cls(bundle, create(engine, bundle, threads, precision), path=bundle.path, views=views)
+        return cls(bundle, create(engine, bundle, threads, precision, _shares(progress)), path=bundle.path, views=views)
 
     def __repr__(self) -> str:
         return f"Backbone(name={self.name!r}, dim={self.dim}, engine={self.engine!r}, contract={self.contract!r})"
@@ -150,7 +167,7 @@ class Backbone:
             "source": self.bundle.manifest["source"],
             "preprocessing": self.preprocessing.to_json(),
             "views": self.views,
-            "engine": self._engine.info(),
+            "engine": {**self._engine.info(), "passed over": self._engine.passed_over or "nothing"},
         }
 
     def with_views(self, views: int) -> Backbone:
@@ -291,3 +308,7 @@ class Backbone:
         n, views, *shape = inputs.shape
         embeddings = run(inputs.reshape(n * views, *shape))
         return embeddings if views == 1 else embeddings.reshape(n, views, -1).mean(axis=1)
+
+
+def _shares(progress: Progress | None) -> Callable[[float], object] | None:
+    return None if progress is None else lambda share: progress(round(100 * share), 100)

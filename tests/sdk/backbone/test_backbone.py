@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -219,17 +220,28 @@ def test_threads(tiny_bundle: Path, pictures: list[Path]) -> None:
             Backbone.load(tiny_bundle, threads=threads)  # type: ignore[arg-type]
 
 
-def test_engines(tiny_bundle: Path) -> None:
+def test_engines(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIELDSHOT_DEVICE", "host")
     for engine in ("auto", "onnxruntime"):
         assert Backbone.load(tiny_bundle, engine).engine == "onnxruntime"
-    with pytest.raises(EngineError, match=r"must be onnxruntime in this version \(got tensorrt\)"):
-        Backbone.load(tiny_bundle, engine="tensorrt")
     with pytest.raises(ValueError, match=r"one of auto, onnxruntime, tensorrt \(got 'tensorflow'\)"):
         Backbone.load(tiny_bundle, engine="tensorflow")
 
 
+def test_without_tensorrt_the_error_says_what_to_install(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in [name for name in sys.modules if name.startswith("fieldshot.backbone.tensorrt")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(MissingDependencyError, match=r"TensorRT must be installed .*Hint: JetPack brings it"):
+        Backbone.load(tiny_bundle, engine="tensorrt")
+    auto = Backbone.load(tiny_bundle)
+    assert auto.engine == "onnxruntime"
+    assert auto.info()["engine"]["passed over"].startswith("tensorrt: TensorRT must be installed")
+
+
 def test_without_onnxruntime_the_error_says_what_to_install(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingDependencyError, match="pip install onnxruntime"):
         Backbone.load(tiny_bundle)
 

@@ -1,0 +1,132 @@
+"""Which engine runs a network: what the caller asked for, else the fastest that there is and that passes the gate."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from fieldshot.backbone.bundle import Bundle
+from fieldshot.backbone.engine import Engine
+from fieldshot.backbone.parity import check_parity
+from fieldshot.device import asked_index
+from fieldshot.errors import DeviceError, EngineError, MissingDependencyError, OptionError
+
+if TYPE_CHECKING:
+    from fieldshot.backbone.tensorrt import TensorRTEngine
+    from fieldshot.backbone.tensorrt.building import Progress
+
+__all__ = ["CHOICES", "create"]
+
+CHOICES: Final = ("auto", "onnxruntime", "tensorrt")
+
+_log = logging.getLogger("fieldshot")
+
+_SAFER: Final = ("int8", "float16", "float32")
+
+
+def create(
+    choice: str,
+    bundle: Bundle,
+    threads: int | None,
+    precision: str = "float32",
+    progress: Progress | None = None,
+) -> Engine:
+    """Make an engine for a bundle and check it on the verification pictures.
+
+    Parameters
+    ----------
+    choice : {"auto", "onnxruntime", "tensorrt"}
+        ``auto`` takes TensorRT where it is installed and FIELDSHOT_DEVICE allows a GPU; while its plan is built, and
+        where it cannot reproduce the embeddings, ONNX Runtime serves. ``tensorrt`` waits for the plan, and takes the
+        next safer precision where it cannot reproduce the embeddings in the one that was asked for.
+    bundle : Bundle
+        The network.
+    threads : int or None
+        Threads of one run on the CPU; None lets the engine choose.
+    precision : {"float32", "float16", "int8"}
+        Which of the bundle's networks runs.
+    progress : callable, optional
+        Called with the share of a plan that is built, from 0 to 1. Whoever watches waits for it with ``auto`` too.
+
+    Raises
+    ------
+    OptionError
+        If ``choice``, ``threads`` or ``precision`` is none of these.
+    BundleError
+        If the bundle has no network in that precision.
+    MissingDependencyError, DeviceError
+        If TensorRT is asked for by name and it, PyCUDA or a device is not there.
+    EngineError
+        If no engine that was asked for can run the network and give the embeddings that the bundle states.
+    """
+    if choice not in CHOICES:
+        raise OptionError(f"engine must be one of {', '.join(CHOICES)} (got {choice!r})", hint="leave it at auto")
+    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+        raise OptionError(f"threads must be a whole number above 0, or None (got {threads!r})", hint="leave it at None")
+    bundle.network(precision)
+    if choice == "tensorrt":
+        return _tensorrt(bundle, precision, progress)
+    if choice == "auto":
+        return _fastest(bundle, threads, precision, progress)
+    return _onnxruntime(bundle, threads, precision)
+
+
+def _onnxruntime(bundle: Bundle, threads: int | None, precision: str) -> Engine:
+    from fieldshot.backbone.onnxruntime import OnnxRuntimeEngine
+
+    engine = OnnxRuntimeEngine(bundle, threads, precision)
+    check_parity(engine, bundle)
+    return engine
+
+
+def _tensorrt(bundle: Bundle, precision: str, progress: Progress | None) -> Engine:
+    """In the precision that was asked for, or the next safer one that passes."""
+    refused: list[str] = []
+    for candidate in _SAFER[_SAFER.index(precision) :]:
+        if candidate not in bundle.precisions:
+            continue
+        try:
+            engine = _checked(bundle, candidate, progress)
+        except EngineError as error:
+            refused.append(f"{candidate}: {error}")
+            _log.warning("tensorrt in %s is passed over: %s", candidate, error)
+        else:
+            engine.passed_over = "; ".join(refused)
+            return engine
+    raise EngineError(
+        f"tensorrt must run {bundle.path} and reproduce its embeddings (got {'; '.join(refused)})",
+        hint="use engine='auto' or 'onnxruntime'",
+    )
+
+
+def _fastest(bundle: Bundle, threads: int | None, precision: str, progress: Progress | None) -> Engine:
+    passed_over = "tensorrt: FIELDSHOT_DEVICE names no GPU"
+    index = asked_index()
+    if index is not None:
+        try:
+            from fieldshot.backbone.tensorrt import is_built
+
+            if progress is not None or is_built(bundle, precision, index):
+                return _checked(bundle, precision, progress)
+        except (MissingDependencyError, DeviceError) as error:
+            passed_over = f"tensorrt: {error}"
+        except EngineError as error:
+            passed_over = f"tensorrt: {error}"
+            _log.warning("onnxruntime serves, for tensorrt is passed over: %s", error)
+        else:
+            from fieldshot.backbone.handover import Handover
+
+            serving = _onnxruntime(bundle, threads, precision)
+            return Handover(serving, partial(_checked, bundle, precision))
+    engine = _onnxruntime(bundle, threads, precision)
+    engine.passed_over = passed_over
+    return engine
+
+
+def _checked(bundle: Bundle, precision: str, progress: Progress | None) -> TensorRTEngine:
+    from fieldshot.backbone.tensorrt import TensorRTEngine
+
+    engine = TensorRTEngine(bundle, precision, asked_index() or 0, progress)
+    check_parity(engine, bundle)
+    return engine

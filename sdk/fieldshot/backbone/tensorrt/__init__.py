@@ -1,0 +1,125 @@
+"""The engine of CUDA devices: a plan that TensorRT built for this very device, in the precision of its ONNX file."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fieldshot.backbone.bundle import Bundle
+from fieldshot.backbone.tensorrt import plans
+from fieldshot.backbone.tensorrt.building import Progress, build
+from fieldshot.backbone.tensorrt.library import NAME, VERSION
+from fieldshot.backbone.tensorrt.running import Running
+from fieldshot.device import Device, find_device
+from fieldshot.errors import EngineError
+from fieldshot.system import cores
+
+__all__ = ["TensorRTEngine", "is_built"]
+
+_log = logging.getLogger("fieldshot")
+
+_MOST = 16  # pictures in one run
+_MAX_WORKERS = 4  # that read pictures while the device runs
+
+
+class TensorRTEngine:
+    """A network of a bundle in a TensorRT plan, built where it runs and kept there.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The network.
+    precision : {"float32", "float16", "int8"}
+        Which of the bundle's networks.
+    index : int
+        Which CUDA device.
+    progress : callable, optional
+        Called with the share that is built, from 0 to 1, if there is no plan yet; what it raises ends that.
+
+    Raises
+    ------
+    OptionError, BundleError
+        If `precision` is none of these, or the bundle has no such network.
+    MissingDependencyError, DeviceError
+        Without PyCUDA, or a device that can be used.
+    EngineError
+        If TensorRT cannot read, build or load the network.
+    """
+
+    name = "tensorrt"
+    batch_size = 8
+    batch_sizes = range(1, _MOST + 1)
+
+    def __init__(self, bundle: Bundle, precision: str, index: int, progress: Progress | None = None) -> None:
+        self.precision = precision
+        self.passed_over = ""
+        self.workers = min(cores(), _MAX_WORKERS)
+        device = find_device(index)
+        terms = _terms(bundle, precision, device)
+
+        def built() -> bytes:
+            what = NAME, bundle.name, precision, device.name
+            _log.warning("building the %s plan of %s in %s for %s, once; this may take minutes", *what)
+            with device.current():
+                return build(bundle.read(bundle.network(precision)), _MOST, progress)
+
+        plan = plans.obtain(terms, built, lambda: progress and progress(0.0))
+        try:
+            self._running = Running(device, plan.data, bundle.dim)
+        except EngineError as error:
+            if not plan.kept:
+                raise
+            _log.warning("the plan is built anew, for TensorRT refuses the one that was kept: %s", error)
+            plans.remove(terms)
+            plan = plans.obtain(terms, built, lambda: progress and progress(0.0))
+            self._running = Running(device, plan.data, bundle.dim)
+        self._plan_built, self._plan_bytes = plan.built, len(plan.data)
+
+    def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Turn inputs of shape (n, 3, height, width) into embeddings of shape (n, D), both float32.
+
+        Raises
+        ------
+        EngineError
+            If TensorRT fails.
+        DeviceError
+            If the device does, for instance for want of memory.
+        """
+        embeddings = np.empty((len(batch), self._running.dim), np.float32)
+        for first in range(0, len(batch), _MOST):
+            part = slice(first, first + _MOST)
+            embeddings[part] = self._running.run(batch[part])
+        return embeddings
+
+    run_beside = run
+
+    def info(self) -> dict[str, Any]:
+        """Versions, device, precision and the plan's age."""
+        device = self._running.device
+        return {
+            "name": self.name,
+            "version": f"{NAME} {VERSION}",
+            "device": device.about,
+            "precision": self.precision,
+            "plan": {"built": self._plan_built, "size_bytes": self._plan_bytes},
+            "memory_bytes": self._running.memory_bytes,
+        }
+
+
+def is_built(bundle: Bundle, precision: str, index: int) -> bool:
+    """Whether there is a plan already, so that an engine takes no minutes; errors as for `TensorRTEngine`."""
+    return plans.find(_terms(bundle, precision, find_device(index))) is not None
+
+
+def _terms(bundle: Bundle, precision: str, device: Device) -> dict[str, object]:
+    return {
+        "network": bundle.manifest["files"][bundle.network(precision)]["sha256"],
+        "tensorrt": f"{NAME} {VERSION}",
+        "device": device.name,
+        "capability": list(device.capability),
+        "driver": list(device.driver),
+        "batch_size": _MOST,
+    }

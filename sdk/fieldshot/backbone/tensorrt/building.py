@@ -1,0 +1,115 @@
+"""An ONNX network becomes a plan: what TensorRT runs on one kind of GPU.
+
+The network is strongly typed: each tensor is computed in the type that the ONNX file states, so the precision is that
+of the file, in every version of TensorRT alike. This takes minutes on a small device, and no GPU with TensorRT-RTX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fieldshot.backbone.tensorrt.library import LOGGER, NAME, VERSION, refusals, trt
+from fieldshot.errors import EngineError
+
+__all__ = ["Progress", "build"]
+
+Progress = Callable[[float], object]
+"""Called with the share that is done, from 0 to 1; what it raises ends the build."""
+
+
+def build(network: bytes, batch_size: int, progress: Progress | None = None) -> bytes:
+    """Build the plan of a network for batches of 1 to `batch_size`, tuned for 1.
+
+    A recognition is one picture. Of many, reading takes longer than the network: to tune it for them would not show.
+
+    Parameters
+    ----------
+    network : bytes
+        ONNX, with one input (N, 3, height, width).
+    batch_size : int
+        The largest batch that it will be run with.
+    progress : callable, optional
+        See `Progress`; may be called from another thread.
+
+    Raises
+    ------
+    EngineError
+        If TensorRT cannot read the network, naming the node, or build it.
+    """
+    builder = trt.Builder(LOGGER)
+    definition = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    _parse(network, definition)
+    config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # a 10-bit mantissa is not float32
+    profile = builder.create_optimization_profile()
+    source = definition.get_input(0)
+    _, *sides = source.shape
+    profile.set_shape(source.name, (1, *sides), (1, *sides), (batch_size, *sides))
+    config.add_optimization_profile(profile)
+    monitor = _Monitor(progress)
+    config.progress_monitor = monitor
+    with refusals() as errors:
+        plan = builder.build_serialized_network(definition, config)
+    if monitor.raised is not None:
+        raise monitor.raised
+    if plan is None:
+        raise EngineError(
+            f"{NAME} {VERSION} must build a plan of the network (got: {'; '.join(errors) or 'nothing'})",
+            hint="free memory on the device, or use engine='onnxruntime'",
+        )
+    return bytes(memoryview(plan))
+
+
+def _parse(network: bytes, definition: trt.INetworkDefinition) -> None:
+    parser = trt.OnnxParser(definition, LOGGER)
+    with refusals() as errors:
+        parsed = parser.parse(network)
+    if parsed and definition.num_inputs == 1:
+        return
+    got = "; ".join(_described(parser.get_error(i)) for i in range(parser.num_errors)) or "; ".join(errors)
+    raise EngineError(
+        f"{NAME} {VERSION} must read the network (got: {got or f'{definition.num_inputs} inputs'})",
+        hint="use engine='onnxruntime', which runs it, or export the network without that operator",
+    )
+
+
+def _described(error: trt.ParserError) -> str:
+    node = f"node {error.node_name()!r} ({error.node_operator()}): " if error.node_name() else ""
+    return node + " ".join(error.desc().split())
+
+
+class _Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    """Makes one share of TensorRT's nested phases; each fills a step of the phase that it is in."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        trt.IProgressMonitor.__init__(self)
+        self.raised: BaseException | None = None
+        self._progress = progress
+        self._phases: dict[str, tuple[float, float]] = {}  # running ones: where each begins, and how much a step is
+        self._done: dict[str, int] = {}
+        self._most = 0.0
+
+    def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+        """Begin a phase: it fills the present step of its parent."""
+        begin, width = self._phases.get(parent_phase or "", (0.0, 1.0))
+        begin += width * self._done.get(parent_phase or "", 0)
+        self._phases[phase_name] = begin, width / max(num_steps, 1)
+        self._done[phase_name] = 0
+
+    def step_complete(self, phase_name: str, step: int) -> bool:
+        """Take a step; False ends the build."""
+        begin, width = self._phases.get(phase_name, (0.0, 0.0))
+        self._done[phase_name] = step + 1
+        # Phases overlap and come again: a share never goes back.
+        self._most = min(1.0, max(self._most, begin + width * (step + 1)))
+        if self.raised is None and self._progress is not None:
+            try:
+                self._progress(self._most)
+            except BaseException as error:  # it must not pass through TensorRT; `build` raises it
+                self.raised = error
+        return self.raised is None
+
+    def phase_finish(self, phase_name: str) -> None:
+        """End a phase."""
+        self._phases.pop(phase_name, None)
+        self._done.pop(phase_name, None)

@@ -1,0 +1,368 @@
+"""The TensorRT engine from plan to embedding, through PyCUDA, on stand-ins for TensorRT and for NVIDIA's driver."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import builds
+from bundles import coarse, tiny_onnx, write_tiny_bundle
+from check_build import build
+from driver_build import build_driver, driver_environment, missing
+
+pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
+
+PREAMBLE = """
+import ctypes, logging, os, sys, threading, time
+import numpy as np
+from fieldshot import Backbone, Recognizer
+from fieldshot.errors import ContractError, DeviceError, EngineError
+
+logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+BUNDLE = sys.argv[1]
+PICTURES = list(np.random.default_rng(0).integers(0, 256, (40, 40, 48, 3), np.uint8))
+
+def tensorrt(**options):
+    return Backbone.load(BUNDLE, "tensorrt", **options)
+"""
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    kernels = build([builds.ROOT / "kernels/all.cu"], builds.CHECKED, "race")
+    environment = driver_environment(build_driver(tmp_path_factory.mktemp("driver")), kernels)
+    paths = [str(builds.ROOT / "tests/standin_tensorrt"), environment.get("PYTHONPATH", "")]
+    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+@pytest.fixture
+def environment(driver: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """With a cache of its own, in which nothing is built yet."""
+    return {**driver, "FIELDSHOT_CACHE": str(tmp_path / "cache")}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    others = {"backbone.fp16.onnx": halved(tiny_onnx()), "backbone.int8.onnx": coarse(tiny_onnx())}
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny.fieldshot", others=others)
+
+
+def halved(network: bytes) -> bytes:
+    """The same network with its weights kept in float16: enough for the stand-in to tell it apart."""
+    model = onnx.load_from_string(network)
+    for tensor in list(model.graph.initializer):
+        half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float16"), f"{tensor.name}_half")
+        cast = onnx.helper.make_node("Cast", [half.name], [tensor.name], to=onnx.TensorProto.FLOAT)
+        model.graph.initializer.remove(tensor)
+        model.graph.initializer.append(half)
+        model.graph.node.insert(0, cast)
+    return model.SerializeToString()
+
+
+def run(program: str, bundle: Path, environment: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", PREAMBLE + dedent(program), str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**environment, **more}, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def plans(environment: dict[str, str]) -> list[Path]:
+    return sorted(Path(environment["FIELDSHOT_CACHE"], "plans").glob("*.plan"))
+
+
+SHOWN = "print(tensorrt().info()['engine'])"
+
+
+def test_the_embeddings_are_those_of_onnxruntime(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        here, there = tensorrt(), Backbone.load(BUNDLE, "onnxruntime")
+        assert (here.engine, here.precision, here.contract) == ("tensorrt", "float32", there.contract)
+        want = there.embed(PICTURES)
+        for count in (1, 2, 40):
+            np.testing.assert_allclose(here.embed(PICTURES[:count]), want[:count], atol=1e-5)
+        inputs = np.stack([here.preprocessing.apply(picture) for picture in PICTURES])
+        np.testing.assert_allclose(here.run(inputs), want, atol=1e-5)
+        assert here.run(inputs[:0]).shape == (0, 16)
+        np.testing.assert_allclose(here.with_views(3).embed(PICTURES), there.with_views(3).embed(PICTURES), atol=1e-5)
+        """
+    run(program, bundle, environment)
+
+
+def test_many_threads_at_once(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        backbone = tensorrt()
+        want = backbone.embed(PICTURES)
+        wrong = []
+        def work(first):
+            for i in range(first, first + 10):
+                if not np.allclose(backbone.embed([PICTURES[i]]), want[i : i + 1], atol=1e-6):
+                    wrong.append(i)
+        threads = [threading.Thread(target=work, args=(10 * t,)) for t in range(4)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        assert not wrong, wrong
+        """
+    run(program, bundle, environment)
+
+
+def test_a_plan_is_built_once(bundle: Path, environment: dict[str, str]) -> None:
+    assert "building the TensorRT plan of tiny-0 in float32 for Stand-in" in run(SHOWN, bundle, environment).stderr
+    (kept,) = plans(environment)
+    written = kept.stat().st_mtime_ns
+    again = run(SHOWN, bundle, environment)
+    assert "building" not in again.stderr
+    assert kept.stat().st_mtime_ns == written
+    assert "'version': 'TensorRT 10.3.0'" in again.stdout
+    assert "'passed over': 'nothing'" in again.stdout
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"STANDIN_TENSORRT_VERSION": "10.4.0"}, {"FIELDSHOT_STANDIN_DRIVER": "13010"}],
+    ids=["another TensorRT", "another driver"],
+)
+def test_what_a_plan_depends_on_has_a_plan_of_its_own(
+    bundle: Path, environment: dict[str, str], setting: dict[str, str]
+) -> None:
+    run(SHOWN, bundle, environment)
+    run(SHOWN, bundle, environment, **setting)
+    assert len(plans(environment)) == 2
+
+
+def test_another_network_has_a_plan_of_its_own(bundle: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    run(SHOWN, bundle, environment)
+    run(SHOWN, write_tiny_bundle(tmp_path / "other.fieldshot", seed=1), environment)
+    assert len(plans(environment)) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-100],
+        lambda data: data[:10],
+        lambda data: b"",
+        lambda data: data[:-100] + bytes(100),
+        lambda data: data.replace(b"plan of 10.3.0", b"plan of 10.9.0"),
+        lambda data: b"[]" + data[data.index(b"\n") :],
+    ],
+    ids=["cut short", "cut in its first line", "empty", "changed", "of another version", "another first line"],
+)
+def test_a_damaged_plan_is_built_anew(
+    bundle: Path, environment: dict[str, str], damage: Callable[[bytes], bytes]
+) -> None:
+    run(SHOWN, bundle, environment)
+    (kept,) = plans(environment)
+    whole = kept.read_bytes()
+    kept.write_bytes(damage(whole))
+    done = run(SHOWN, bundle, environment)
+    assert "is built anew, for it is damaged" in done.stderr or "cannot be read" in done.stderr
+    assert kept.read_bytes()[whole.index(b"\n") :] == whole[whole.index(b"\n") :]
+
+
+def test_a_plan_that_tensorrt_refuses_is_built_anew(bundle: Path, environment: dict[str, str]) -> None:
+    """As that of another version may be under the same name."""
+    run(SHOWN, bundle, environment)
+    (kept,) = plans(environment)
+    header, _, data = kept.read_bytes().partition(b"\n")
+    changed = data.replace(b"plan of 10.3.0", b"plan of 10.2.9")
+    digests = [hashlib.sha256(part).hexdigest().encode() for part in (data, changed)]
+    kept.write_bytes(header.replace(*digests) + b"\n" + changed)
+    done = run(SHOWN, bundle, environment)
+    assert "TensorRT refuses the one that was kept: TensorRT 10.3.0 must load the plan (got: Version tag" in done.stderr
+    assert kept.read_bytes().endswith(data)
+
+
+def test_a_plan_that_cannot_be_kept_serves_all_the_same(bundle: Path, environment: dict[str, str]) -> None:
+    cache = Path(environment["FIELDSHOT_CACHE"])
+    cache.touch()  # a file where the folder should be, as root may write anywhere
+    done = run("assert tensorrt().embed(PICTURES).shape == (40, 16)", bundle, environment)
+    assert "WARNING the plan is built but cannot be kept in" in done.stderr
+
+
+def test_a_full_disk_leaves_no_half_plan(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        import contextlib
+        from fieldshot.backbone.tensorrt import plans
+        @contextlib.contextmanager
+        def full(path):
+            raise OSError(28, "No space left on device", str(path))
+            yield
+        plans.replacing = full
+        assert tensorrt().embed(PICTURES).shape == (40, 16)
+        """
+    assert "No space left on device" in run(program, bundle, environment).stderr
+    assert plans(environment) == []
+
+
+def test_two_processes_build_one_plan(bundle: Path, environment: dict[str, str]) -> None:
+    command = [sys.executable, "-c", PREAMBLE + SHOWN, str(bundle)]
+    slow = {**environment, "STANDIN_TENSORRT_BUILD_S": "3"}
+    both = [
+        subprocess.Popen(command, env=slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "ab"
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert sum("building the TensorRT plan" in error for error in errors) == 1
+    assert len(plans(environment)) == 1
+
+
+def test_progress_and_cancelling(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        told = []
+        tensorrt(progress=lambda done, total: told.append((done, total)))
+        assert told[0][0] < told[-1][0] == told[-1][1] == 100, told
+        def cancel(done, total):
+            raise KeyboardInterrupt("enough")
+        try:
+            tensorrt(precision="float16", progress=cancel)
+        except KeyboardInterrupt as error:
+            assert str(error) == "enough"
+        else:
+            raise SystemExit("not cancelled")
+        tensorrt(precision="float16")
+        """
+    run(program, bundle, environment)
+
+
+def test_auto_waits_where_progress_is_watched(bundle: Path, environment: dict[str, str]) -> None:
+    run("assert Backbone.load(BUNDLE, progress=lambda done, total: None).engine == 'tensorrt'", bundle, environment)
+
+
+def test_auto_serves_at_once_and_hands_over(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        backbone = Backbone.load(BUNDLE)
+        assert backbone.engine == "onnxruntime"
+        before = backbone.embed(PICTURES)
+        while backbone.engine == "onnxruntime":
+            note = backbone.info()["engine"]["passed over"]
+            assert note.startswith("tensorrt: its plan is being built") or backbone.engine == "tensorrt", note
+            time.sleep(0.05)
+        assert backbone.info()["engine"]["passed over"] == "nothing"
+        np.testing.assert_allclose(backbone.embed(PICTURES), before, atol=1e-5)
+        assert Backbone.load(BUNDLE).engine == "tensorrt"
+        """
+    assert (
+        "tensorrt serves now in the place of onnxruntime"
+        in run(program, bundle, environment, STANDIN_TENSORRT_BUILD_S="1").stderr
+    )
+
+
+def test_a_process_that_ends_leaves_its_build(bundle: Path, environment: dict[str, str]) -> None:
+    start = time.monotonic()
+    run("Backbone.load(BUNDLE)", bundle, environment, STANDIN_TENSORRT_BUILD_S="60")
+    assert time.monotonic() - start < 40
+    assert plans(environment) == []
+
+
+def test_auto_says_why_it_is_onnxruntime(bundle: Path, environment: dict[str, str]) -> None:
+    shown = "print(Backbone.load(BUNDLE).info()['engine']['passed over'])"
+    for setting, why in (
+        ({"FIELDSHOT_DEVICE": "host"}, "tensorrt: FIELDSHOT_DEVICE names no GPU"),
+        ({"FIELDSHOT_STANDIN_DEVICES": "0"}, "tensorrt: there must be a CUDA device that can be used"),
+        ({"LD_LIBRARY_PATH": ""}, "tensorrt: PyCUDA must find a CUDA driver"),
+    ):
+        assert run(shown, bundle, environment, **setting).stdout.startswith(why), why
+
+
+def test_named_it_is_not_replaced(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        try:
+            tensorrt()
+        except DeviceError as error:
+            print(error)
+        """
+    done = run(program, bundle, environment, FIELDSHOT_STANDIN_DEVICES="0")
+    assert "there must be a CUDA device" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("wrong", "got"),
+    [({"STANDIN_TENSORRT_WRONG": "float16"}, "float32"), ({"STANDIN_TENSORRT_REFUSES": "float16"}, "float32")],
+    ids=["wrong embeddings", "a network it cannot read"],
+)
+def test_the_next_safer_precision_is_taken_and_it_says_so(
+    bundle: Path, environment: dict[str, str], wrong: dict[str, str], got: str
+) -> None:
+    program = """
+        backbone = tensorrt(precision="float16")
+        print(backbone.precision, backbone.contract == backbone.bundle.contract("float32"))
+        print(backbone.info()["engine"]["passed over"])
+        """
+    done = run(program, bundle, environment, **wrong)
+    first, second = done.stdout.splitlines()
+    assert first == f"{got} True"
+    assert second.startswith("float16: ")
+    assert "WARNING tensorrt in float16 is passed over" in done.stderr
+
+
+def test_the_gate_is_at_every_batch_size(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        try:
+            tensorrt()
+        except EngineError as error:
+            print(error)
+        """
+    done = run(program, bundle, environment, STANDIN_TENSORRT_WRONG_FROM="16")
+    assert "tensorrt must reproduce in float32, 16 at a time, the verification embeddings of" in done.stdout
+    auto = "b = Backbone.load(BUNDLE); print(b.engine, b.info()['engine']['passed over'])"
+    done = run(auto, bundle, environment, STANDIN_TENSORRT_WRONG_FROM="16")
+    assert done.stdout.startswith("onnxruntime tensorrt: tensorrt must reproduce in float32")
+
+
+def test_an_engine_that_fails_the_gate_is_not_handed_over_to(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        backbone = Backbone.load(BUNDLE, precision="float16")
+        while "being built" in backbone.info()["engine"]["passed over"]:
+            time.sleep(0.05)
+        print(backbone.engine, backbone.precision, backbone.info()["engine"]["passed over"])
+        """
+    done = run(program, bundle, environment, STANDIN_TENSORRT_WRONG="float16", STANDIN_TENSORRT_BUILD_S="0.5")
+    assert done.stdout.startswith("onnxruntime float16 tensorrt: tensorrt must reproduce in float16")
+    assert "WARNING onnxruntime goes on serving" in done.stderr
+
+
+def test_memory_that_runs_out(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        backbone = tensorrt()
+        want = backbone.embed(PICTURES[:1])
+        driver = ctypes.CDLL("libcuda.so.1")
+        from fieldshot.device import find_device
+        device = find_device(0)
+        while True:  # give up what is idle, so that the next run has to ask
+            try:
+                device._idle.pop().close()
+            except IndexError:
+                break
+        for nth in range(1, 5):  # PyCUDA asks again, and so do we
+            driver.standin_fail(b"cuMemAlloc_v2", nth, 2)
+        try:
+            backbone.embed(PICTURES[:1])
+        except MemoryError as error:
+            print(error)
+        np.testing.assert_array_equal(backbone.embed(PICTURES[:1]), want)
+        """
+    assert "must have memory for this" in run(program, bundle, environment).stdout
+
+
+def test_a_gallery_is_read_by_the_other_engine_too(bundle: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    program = f"""
+        path = {str(tmp_path / "site.gallery")!r}
+        with Recognizer.create(path, BUNDLE, engine="tensorrt") as recognizer:
+            recognizer.enroll("one", PICTURES[:3])
+            recognizer.enroll("two", PICTURES[3:6])
+            there = recognizer.recognize(PICTURES[0])
+        with Recognizer.open(path, engine="onnxruntime") as recognizer:
+            here = recognizer.recognize(PICTURES[0])
+        assert here.label == there.label and abs(here.confidence - there.confidence) < 1e-3
+        """
+    run(program, bundle, environment)
