@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fieldshot.cli.console import add_command, print_json, print_table, progress, shown
+from fieldshot.cli.places import check_document, check_file
 from fieldshot.errors import MissingDependencyError, OptionError
 from fieldshot.system import cores
 
@@ -156,27 +157,20 @@ def _eval(arguments: argparse.Namespace) -> None:
 def _check_places(arguments: argparse.Namespace) -> None:
     """What will be written must be writable before hours of work, not after."""
     if arguments.json not in (None, "-"):
-        _check_writable(Path(arguments.json))
-    if arguments.out is not None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        for name in ("rows.jsonl", "result.json", "report.html"):
-            _check_writable(arguments.out / name)
-        if find_spec("matplotlib") is None:
-            raise MissingDependencyError(
-                "matplotlib must be installed for a report (got no such package)",
-                hint="pip install 'fieldshot[eval]', or leave out --out",
-            )
+        check_document(Path(arguments.json))
+    if arguments.out is None:
+        return
+    if find_spec("matplotlib") is None:
+        raise MissingDependencyError(
+            "matplotlib must be installed for a report (got no such package)",
+            hint="pip install 'fieldshot[eval]', or leave out --out",
+        )
+    from fieldshot.evaluation.report import MARK
 
-
-def _check_writable(path: Path) -> None:
-    if path.exists() and not path.is_file():
-        if path.is_dir():
-            path.open("a")  # the system says why not
-        return  # a pipe or a device must not be opened twice
-    there = path.exists()
-    path.open("a").close()
-    if not there:
-        path.unlink()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    check_file(arguments.out / "rows.jsonl", b'{"key": ')
+    check_document(arguments.out / "result.json")
+    check_file(arguments.out / "report.html", MARK)
 
 
 def _measured(arguments: argparse.Namespace, backbones: list[Backbone]) -> Iterable[_Measured]:

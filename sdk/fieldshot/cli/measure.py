@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import fieldshot
 from fieldshot.cli import evaluate
 from fieldshot.cli.console import add_command, print_facts, print_json, print_table, progress, shown
+from fieldshot.cli.places import check_file
 
 if TYPE_CHECKING:
     from fieldshot.backbone import Backbone
@@ -69,6 +70,8 @@ def _backbone(path: Path | None) -> Backbone:
 def _demo(arguments: argparse.Namespace) -> None:
     from fieldshot import demo
 
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    check_file(arguments.out / demo.SHEET, demo.MARK)
     with progress("demo") as show:
         result = demo.run(arguments.data, _backbone(arguments.backbone), arguments.out, progress=show)
     if arguments.json:

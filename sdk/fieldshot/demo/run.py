@@ -19,7 +19,10 @@ from fieldshot.evaluation import evaluate
 from fieldshot.head import FewShotHead
 from fieldshot.recognizer import Recognizer
 
-__all__ = ["DemoResult", "DemoRow", "run"]
+__all__ = ["SHEET", "DemoResult", "DemoRow", "run"]
+
+SHEET = "sheet.png"
+"""Name of the contact sheet in its folder."""
 
 _SHOTS = (1, 5, 20)
 _EPISODES = 50
@@ -105,7 +108,7 @@ def run(data: Path | None, backbone: Backbone, out: Path, *, progress: Progress 
         answered += answers[:: max(1, len(answers) * len(tasks) // _SHOWN)]
     if progress is not None:
         progress(steps, steps)
-    sheet = out / "sheet.png"
+    sheet = out / SHEET
     draw(answered, sheet)
     return DemoResult(rows, sheet)
 

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from fieldshot import images
 from fieldshot.recognizer import Recognition
 
-__all__ = ["Answered", "draw"]
+__all__ = ["MARK", "Answered", "draw"]
+
+MARK = b"Software\0fieldshot"
+"""What a sheet of this module has near its start."""
 
 _SIDE, _CAPTION, _GAP, _COLUMNS = 128, 40, 10, 8
 _RIGHT, _WRONG, _UNKNOWN = (30, 130, 60), (190, 40, 40), (120, 120, 120)
@@ -40,7 +44,9 @@ def draw(answered: list[Answered], path: Path) -> None:
         canvas.rectangle((left, top, left + _SIDE - 1, top + _SIDE - 1), outline=colour, width=3)
         for number, line in enumerate(lines):
             canvas.text((left, top + _SIDE + 2 + 18 * number), _fitting(line, font), fill=colour, font=font)
-    sheet.save(path)
+    about = PngInfo()
+    about.add_text(*MARK.decode().split("\0"))
+    sheet.save(path, pnginfo=about)
 
 
 def _caption(item: Answered) -> tuple[tuple[int, int, int], list[str]]:

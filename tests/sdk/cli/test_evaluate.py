@@ -152,13 +152,31 @@ def test_what_cannot_be_is_said_before_anything_is_embedded(
 
 
 def test_a_result_that_is_there_stays_until_there_is_a_new_one(shell: Shell, ready: str) -> None:
-    Path("result.json").write_text("old")
+    Path("result.json").write_text('{"old": 1}')
     shell.fails("eval", ready, "--ways", 99, "--json", "result.json")
-    assert Path("result.json").read_text() == "old"
+    assert Path("result.json").read_text() == '{"old": 1}'
     shell.fails("eval", ready, "--ways", 99, "--json", "new.json")
     assert not Path("new.json").exists()
     shell("eval", ready, *FEW, "--json", "result.json")
     assert json.loads(Path("result.json").read_text())["rows"]
+
+
+def test_what_is_no_result_is_not_replaced(shell: Shell, ready: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(ready, "keep.npz")
+    Path("empty").touch()
+    shell("eval", ready, *FEW, "--json", "empty")
+    assert json.loads(Path("empty").read_text())["rows"]
+    monkeypatch.setattr("fieldshot.evaluation.evaluate", None)
+    # What stands after --json is its FILE, even where a data set was meant.
+    error = shell.fails("eval", "--json", "keep.npz", ready)
+    assert "keep.npz must be a new file, or a JSON document to be replaced" in error
+    assert Path("keep.npz").read_bytes() == Path(ready).read_bytes()
+    for name, text in [("result.json", "{words}"), ("report.html", "<!doctype html>"), ("rows.jsonl", "[1]\n[2")]:
+        folder = Path(f"with {name}")
+        folder.mkdir()
+        (folder / name).write_text(text)
+        assert f"{folder / name} must be a new file" in shell.fails("eval", ready, *FEW, "--out", folder)
+        assert (folder / name).read_text() == text
 
 
 def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(shell: Shell, ready: str) -> None:
@@ -177,7 +195,8 @@ def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(shell: S
 
 
 @pytest.mark.parametrize(
-    "earlier", ["no json", "[]", "{}", '{"figures": 1}', '{"figures": [1, "../a.png", "/a.png", "a.txt", "..", ""]}']
+    "earlier",
+    ["{}", '{"figures": {"b.png": 1}}', '{"figures": 1}', '{"figures": [1, "../a.png", "/a.png", "a.txt", "..", ""]}'],
 )
 def test_an_earlier_result_that_is_something_else_takes_nothing_along(shell: Shell, ready: str, earlier: str) -> None:
     pytest.importorskip("matplotlib")

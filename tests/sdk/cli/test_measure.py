@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
+from fieldshot.backbone import Backbone
 from shell import Shell
 
 
@@ -35,3 +37,19 @@ def test_demo_on_a_folder_of_classes(shell: Shell, pictures: Path, tiny_bundle: 
     rows = shell.json("demo", "--data", pictures, "--backbone", tiny_bundle, "--out", "shown")["rows"]
     assert [row["shots"] for row in rows] == [1]
     assert rows[0]["accuracy"] > 0.5
+
+
+def test_a_sheet_takes_the_place_of_a_sheet_only(
+    shell: Shell, pictures: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["demo", "--data", pictures, "--backbone", tiny_bundle, "--out", "."]
+    shell(*words)
+    shell(*words)
+    Image.new("RGB", (8, 8)).save("sheet.png")
+    mine = Path("sheet.png").read_bytes()
+    monkeypatch.setattr(Backbone, "embed", None)
+    assert "another kind" in shell.fails(*words)
+    assert Path("sheet.png").read_bytes() == mine
+    Path("sheet.png").unlink()
+    Path("sheet.png").mkdir()
+    assert "sheet.png" in shell.fails(*words)

@@ -17,7 +17,10 @@ from fieldshot.evaluation.report.text import accuracy, blocks, cell_words, count
 if TYPE_CHECKING:
     from fieldshot.evaluation.rows import Row
 
-__all__ = ["page"]
+__all__ = ["MARK", "page"]
+
+MARK = b"<title>Few-shot evaluation</title>"
+"""What a page of this module has near its start."""
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2.5rem auto; padding: 0 1.2rem }
@@ -53,7 +56,7 @@ def page(rows: Iterable[Row], path: str | Path) -> None:
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>Few-shot evaluation</title><style>{_STYLE}</style></head><body>",
+        f"{MARK.decode()}<style>{_STYLE}</style></head><body>",
         "<h1>Few-shot evaluation</h1>",
         f"<p>{count(len({row.method for row in rows}), 'method')} on the same {count(episodes, 'episode')}.</p>",
         f"<dl>{facts}</dl>",
