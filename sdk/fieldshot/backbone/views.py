@@ -7,6 +7,8 @@ left hand of a right one.
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Final
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy as np
 from fieldshot.errors import OptionError
 from fieldshot.images import Picture
 
-__all__ = ["MOST", "check_views", "views_of"]
+__all__ = ["MOST", "check_budget", "check_views", "views_of"]
 
 _SHARE: Final = 0.85  # of a side that a view shows
 
@@ -38,6 +40,22 @@ def check_views(views: object) -> int:
     if isinstance(views, bool) or not isinstance(views, int) or views not in _PLACES:
         raise OptionError(f"views must be 1, 2 or 3 (got {views!r})", hint="1 is the picture alone")
     return views
+
+
+def check_budget(budget_ms: object) -> float:
+    """Give a number of milliseconds back, or refuse it.
+
+    Raises
+    ------
+    OptionError
+        If it is not a finite number above 0.
+    """
+    if isinstance(budget_ms, bool) or not isinstance(budget_ms, Real) or not 0 < budget_ms < math.inf:
+        raise OptionError(
+            f"budget_ms must be a number of milliseconds above 0 (got {budget_ms!r})",
+            hint="33 is one frame of 30 a second",
+        )
+    return float(budget_ms)
 
 
 def views_of(picture: Picture, views: int) -> list[Picture]:

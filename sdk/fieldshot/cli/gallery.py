@@ -40,8 +40,8 @@ def register(commands: Commands) -> None:
         "--budget-ms",
         type=float,
         metavar="MS",
-        help="in a new gallery: time that a picture may take to embed here; what is left of it goes into more views of "
-        "the picture, for accuracy",
+        help="time that a picture may take to embed here: in a new gallery what is left of it goes into more views of "
+        "the picture, for accuracy; one that is there keeps to its views, which must fit into it",
     )
     enroll.set_defaults(usage_error=enroll.error)
 
@@ -163,16 +163,29 @@ def _open_to_enroll(arguments: argparse.Namespace) -> tuple[Recognizer, bool]:
             if not arguments.gallery.exists():  # else another program made it meanwhile
                 raise
     recognizer = Recognizer.open(arguments.gallery, backbone=arguments.backbone)
-    late = "--budget-ms" if arguments.budget_ms is not None else None
-    if arguments.keep_pictures and not recognizer.gallery.keep_pictures:
-        late = "--keep-pictures"
-    if late:
+    try:
+        _check_choices(arguments, recognizer)
+    except BaseException:
         recognizer.close()
+        raise
+    return recognizer, False
+
+
+def _check_choices(arguments: argparse.Namespace, recognizer: Recognizer) -> None:
+    """Refuse options of a new gallery that this one was made without: the same line may be used again."""
+    if arguments.keep_pictures and not recognizer.gallery.keep_pictures:
         raise OptionError(
-            f"{late} must be chosen when a gallery is made (got {arguments.gallery}, made before)",
+            f"--keep-pictures must be chosen when a gallery is made (got {arguments.gallery}, made before)",
             hint="leave it out, or enrol into a new gallery",
         )
-    return recognizer, False
+    if arguments.budget_ms is not None:
+        views, within = recognizer.backbone.views, recognizer.backbone.views_within(arguments.budget_ms)
+        if within < views:
+            raise OptionError(
+                f"--budget-ms must leave time for the {views} views of a picture that {arguments.gallery} was made with"
+                f" (got {arguments.budget_ms:g} ms, time for {within} here)",
+                hint="leave it out: the gallery keeps to its views, or enrol into a new one",
+            )
 
 
 @contextmanager

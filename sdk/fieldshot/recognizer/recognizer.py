@@ -107,7 +107,8 @@ class Recognizer:
         budget_ms : float, optional
             Milliseconds that a picture may take to embed on this device. Where there is time for two or three views
             of it, their embeddings are averaged, which is more accurate (docs/views.md); the gallery keeps to that
-            number wherever it is opened. Left out, a backbone's own number of views, one unless stated.
+            number wherever it is opened. Where there is not even time for one, the log says so. Left out, a backbone's
+            own number of views, one unless stated.
         engine, threads
             As for `Backbone.load`.
         false_accept_rate : float, optional
@@ -121,7 +122,7 @@ class Recognizer:
         GalleryError
             Something is at `path` already, or its folder cannot be written.
         MissingFileError, BundleError, EngineError, OptionError
-            As for `Backbone.load`.
+            As for `Backbone.load`; OptionError also where `budget_ms` is not a finite number above 0.
         """
         find_ops(device)  # before there is a file
         loaded = load_backbone(backbone, engine=engine, threads=threads)

@@ -64,7 +64,9 @@ def test_other_numbers_of_views_are_refused(tiny_bundle: Path, views: object) ->
         Backbone.load(tiny_bundle, views=views)
 
 
-def test_the_time_there_is_decides_how_many(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def slow(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Backbone:
+    """A backbone that takes ten milliseconds a view, by a clock that stands still otherwise."""
     backbone = Backbone.load(tiny_bundle)
     run, clock = backbone._engine.run, [0.0]
 
@@ -74,6 +76,17 @@ def test_the_time_there_is_decides_how_many(tiny_bundle: Path, monkeypatch: pyte
 
     monkeypatch.setattr(backbone._engine, "run", ten_milliseconds_each)
     monkeypatch.setattr("fieldshot.backbone.perf_counter", lambda: clock[0])
-    assert [backbone.views_within(ms) for ms in (1, 11, 21, 29, 31, 500)] == [1, 1, 2, 2, 3, 3]
-    with pytest.raises(OptionError, match="budget_ms must be above 0"):
-        backbone.views_within(0)
+    return backbone
+
+
+def test_the_time_there_is_decides_how_many(slow: Backbone, caplog: pytest.LogCaptureFixture) -> None:
+    assert [slow.views_within(ms) for ms in (11, 21, 29, 31, 500, np.float32(21))] == [1, 2, 2, 3, 3, 2]
+    assert not caplog.text
+    assert slow.views_within(2.5) == 1
+    assert "one view of a picture takes 10.0 ms to embed here, more than the budget of 2.5 ms" in caplog.text
+
+
+@pytest.mark.parametrize("budget", [0, -3, float("nan"), float("inf"), True, "60", None])
+def test_what_is_no_budget_is_refused(tiny_bundle: Path, budget: object) -> None:
+    with pytest.raises(OptionError, match=r"budget_ms must be a number of milliseconds above 0 \(got"):
+        Backbone.load(tiny_bundle).views_within(budget)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from fieldshot.backbone import Backbone
 from fieldshot.recognizer import Recognizer
 from shell import Shell
 
@@ -29,8 +30,24 @@ def test_time_that_is_left_goes_into_views(shell: Shell, pictures: Path, tiny_bu
     budget = ("--budget-ms", "10000")
     out = shell("enroll", "a.gallery", "--from", pictures, "--backbone", tiny_bundle, *budget)
     assert out.startswith("created a.gallery with backbone tiny-0, 3 views\n")
-    error = shell.fails("enroll", "a.gallery", "--from", pictures, *budget)
-    assert "--budget-ms must be chosen when a gallery is made" in error
+    assert "8 already there" in shell("enroll", "a.gallery", "--from", pictures, *budget)
+
+
+def test_a_budget_goes_with_a_gallery_whose_views_fit(
+    shell: Shell, pictures: Path, gallery: str, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backbone, "_takes_ms", lambda self: 10.0 * self.views)
+    new = ("enroll", "a.gallery", "--from", pictures, "--backbone", tiny_bundle)
+    assert "2 views" in shell(*new, "--budget-ms", 25)
+    shell(*new, "--budget-ms", 45)
+    assert Recognizer.open("a.gallery").backbone.views == 2
+    error = shell.fails(*new, "--budget-ms", 15)
+    assert "for the 2 views of a picture that a.gallery was made with (got 15 ms, time for 1 here)" in error
+    for nothing in (0, -3, "nan", "inf"):
+        for words in (new, ("enroll", "b.gallery", "--from", pictures, "--backbone", tiny_bundle)):
+            assert "budget_ms must be a number of milliseconds above 0" in shell.fails(*words, f"--budget-ms={nothing}")
+    assert not Path("b.gallery").exists()
+    shell("enroll", gallery, "--from", pictures, "--budget-ms", 2)
 
 
 def test_enroll_one_label_with_files_and_folders(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
