@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fieldshot.errors import EmbeddingError, LabelError, OptionError
+from fieldshot.errors import EmbeddingError, FieldshotError, LabelError, OptionError
 from fieldshot.head import storage
 from fieldshot.head.calibration import open_set, whole_support_factor
 from fieldshot.head.contract import Estimator, checked_embeddings, checked_labels, embedding_rows, not_fitted
@@ -121,8 +121,9 @@ class FewShotHead(Estimator):
         y : array-like (N,)
             Labels: whole numbers, text, or any objects that sort among themselves.
         progress : callable, optional
-            Called as ``progress(done, N)`` after each chunk. What it raises ends the learning and comes out here; the
-            head is then as it was.
+            Called as ``progress(done, N)`` some times in each chunk: after a class, or after classes of 2 MB together.
+            What it raises ends the learning and comes out here; the head is then as it was. It may ask this head, which
+            answers from what it knew before, and may not change it.
 
         Returns
         -------
@@ -130,8 +131,10 @@ class FewShotHead(Estimator):
 
         Raises
         ------
-        EmbeddingError, LabelError
+        EmbeddingError, LabelError, OptionError
             On input that makes no sense; the head is then as it was.
+        FieldshotError
+            If the head was changed meanwhile, by `progress` or another thread; it is then as that left it.
         """
         return self._add(Z, y, {}, None, progress)
 
@@ -309,7 +312,22 @@ class FewShotHead(Estimator):
     ) -> Self:
         rows = embedding_rows(Z, expected=dim, name=type(self).__name__)
         labels = checked_labels(y, len(rows), type(self).__name__)
-        statistics = learned(known, rows, labels, self._ops(), progress)
+        if progress is not None and not callable(progress):
+            raise OptionError(
+                f"progress must be callable (got {progress!r})", hint="progress=print shows what it tells"
+            )
+        before = getattr(self, "_statistics", None)
+
+        def tell(done: int, total: int) -> None:
+            if progress is not None:
+                progress(done, total)
+            if getattr(self, "_statistics", None) is not before:  # or what came meanwhile would be lost
+                raise FieldshotError(
+                    f"{type(self).__name__} must learn one thing after the other (got a change while it was learning)",
+                    hint="change it once fit or partial_fit has returned, or change a copy.copy of it",
+                )
+
+        statistics = learned(known, rows, labels, self._ops(), tell)
         self._refit(statistics, rows.shape[1], self._unlabelled if known else None)
         return self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ def learned(
     labels : (N,)
     ops : Ops
     progress : callable, optional
-        Called as ``progress(done, N)`` after each chunk; what it raises ends it.
+        Called as ``progress(done, N)`` after each group of classes of a chunk; what it raises ends it.
 
     Raises
     ------
@@ -65,11 +65,13 @@ def learned(
             order, ordered, starts = _by_label(labels[first : first + size])
             group = partial(_group, statistics, rows, ordered, order + first if first else order, piece, ops)
             groups = _groups(starts, piece)
-            for new in list(map(group, groups) if pool is None else pool.map(group, groups)):
-                statistics.update(new)
+            # Closed at once where progress raises: what has not begun then never does.
+            with closing((group(each) for each in groups) if pool is None else pool.map(group, groups)) as learning:
+                for each, new in zip(groups, learning, strict=True):
+                    statistics.update(new)
+                    if progress is not None:
+                        progress(first + each[-1], len(rows))
             _let_go(rows)
-            if progress is not None:
-                progress(min(first + size, len(rows)), len(rows))
     return statistics
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldshot import FewShotHead
-from fieldshot.errors import EmbeddingError, LabelError
+from fieldshot.errors import EmbeddingError, FieldshotError, LabelError, OptionError
 from fieldshot.head import learning
 from fieldshot.ops import find_ops
 
@@ -113,11 +115,79 @@ def test_any_real_type_is_converted_piece_by_piece(small_chunks, dtype):
     np.testing.assert_allclose(learned, FewShotHead().fit(Z.astype(np.float32), y).predict_proba(Z), atol=1e-6)
 
 
-def test_progress_is_told_after_each_chunk(small_chunks):
-    Z, y = samples(3, [20, 20])
+def test_progress_is_told_within_each_chunk(small_chunks):
+    Z = np.ones((40, DIM), np.float32)
+    y = np.array([0] * 5 + [1] * 9 + [2, 3] + [0] * 16 + [4, 5, 6, 7, 8, 9, 9, 9])
     told = []
     FewShotHead().fit(Z, y, progress=lambda *numbers: told.append(numbers))
-    assert told == [(16, 40), (32, 40), (40, 40)]
+    # Of the chunks of 16 after a class, or classes that are a piece of 4 together.
+    assert told == [(done, 40) for done in (5, 14, 16, 32, 36, 40)]
+
+
+def test_cancelled_work_that_has_not_begun_never_does(small_chunks, monkeypatch):
+    Z, y = np.ones((16, DIM), np.float32), np.repeat(range(4), 4)
+    begun, turn, ops = [], threading.Event(), find_ops("reference")
+    monkeypatch.setattr(type(ops), "threads", 2)
+    absorb = ops.absorb
+
+    def slow(Z, starts):
+        begun.append(len(begun))
+        if len(begun) > 1:
+            turn.wait(10)
+        return absorb(Z, starts)
+
+    monkeypatch.setattr(ops, "absorb", slow)
+
+    def stop(done, total):
+        threading.Timer(0.3, turn.set).start()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learning.learned({}, Z, y, ops, stop)
+    assert len(begun) < 4
+
+
+@pytest.mark.parametrize("change", ["fit", "partial_fit", "merge", "forget"])
+@pytest.mark.parametrize("learn", ["fit", "partial_fit"])
+def test_a_change_by_progress_is_no_silent_loss(small_chunks, learn, change):
+    Z, y = samples(6, [20, 20])
+    other = FewShotHead().fit(Z[:10], y[:10] + 2)
+    doing = {"fit": (Z[:10], y[:10] + 2), "partial_fit": (Z[:10], y[:10] + 2), "merge": (other,), "forget": (1,)}
+
+    def changed():
+        head = FewShotHead().fit(Z[:10], y[:10])
+        return head, lambda *told: getattr(head, change)(*doing[change])
+
+    expected, at_once = changed()
+    at_once()
+    head, progress = changed()
+    with pytest.raises(FieldshotError, match="one thing after the other"):
+        getattr(head, learn)(Z, y, progress=progress)
+    np.testing.assert_array_equal(head.predict_proba(Z), expected.predict_proba(Z))
+    fresh = FewShotHead()
+    with pytest.raises(FieldshotError, match="one thing after the other"):
+        fresh.fit(Z, y, progress=lambda *told: fresh.fit(Z[:10], y[:10]))
+
+
+def test_progress_may_ask_the_head_and_change_a_copy(small_chunks):
+    Z, y = samples(7, [20, 20])
+    head = FewShotHead().fit(Z[:10], y[:10])
+    before, asked = head.predict_proba(Z), []
+
+    def ask(done, total):
+        asked.append(head.predict_proba(Z))
+        copy.copy(head).partial_fit(Z[:1], [7])
+
+    head.partial_fit(Z, y, progress=ask)
+    for answers in asked:
+        np.testing.assert_array_equal(answers, before)
+    assert head.classes_.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("learn", ["fit", "partial_fit"])
+def test_progress_must_be_callable(learn):
+    with pytest.raises(OptionError, match=r"progress must be callable \(got True\)"):
+        getattr(FewShotHead(), learn)([[1.0, 2.0]], [0], progress=True)
 
 
 def test_what_progress_raises_cancels_and_leaves_the_head_as_it_was(small_chunks):
