@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def check_views(views: object) -> int:
     return views
 
 
-def check_budget(budget_ms: object) -> float:
+def check_budget(budget_ms: Any) -> float:
     """Give a number of milliseconds back, or refuse it.
 
     Raises
@@ -50,7 +50,8 @@ def check_budget(budget_ms: object) -> float:
     OptionError
         If it is not a finite number above 0.
     """
-    if isinstance(budget_ms, bool) or not isinstance(budget_ms, Real) or not 0 < budget_ms < math.inf:
+    number = isinstance(budget_ms, Real) and not isinstance(budget_ms, bool)
+    if not number or not 0 < float(budget_ms) < math.inf:
         raise OptionError(
             f"budget_ms must be a number of milliseconds above 0 (got {budget_ms!r})",
             hint="33 is one frame of 30 a second",

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fieldshot.cli.console import add_command, print_json, print_table, progress, shown
-from fieldshot.cli.places import check_document, check_file
-from fieldshot.errors import MissingDependencyError, OptionError
+from fieldshot.cli import report_folder
+from fieldshot.cli.console import add_command, complain, print_json, print_table, progress, shown
+from fieldshot.cli.places import check_document
+from fieldshot.errors import MissingFileError, OptionError
 from fieldshot.system import cores
 
 if TYPE_CHECKING:
@@ -59,6 +58,9 @@ def register(commands: Commands) -> None:
         action="append",
         metavar="BUNDLE",
         help="bundle to use; repeat it to compare several (default: the embedded one)",
+    )
+    parser.add_argument(
+        "--views", type=int, metavar="N", help="views of each picture to average over: 1, 2 or 3 (default: 1)"
     )
     for name, numbers, what in [
         ("ways", "5", "classes an episode"),
@@ -116,7 +118,11 @@ def _eval(arguments: argparse.Namespace) -> None:
     from fieldshot.evaluation import evaluate, select
 
     methods = select(arguments.methods or ["fieldshot"])
-    _check_places(arguments)
+    # What will be written must be writable before hours of work, not after.
+    if arguments.json not in (None, "-"):
+        check_document(Path(arguments.json))
+    if arguments.out is not None:
+        report_folder.check(arguments.out)
     backbones: list[Backbone] = []
     rows: list[Row] = []
     measured = list(_measured(arguments, backbones))
@@ -138,12 +144,18 @@ def _eval(arguments: argparse.Namespace) -> None:
                 heterogeneous=arguments.heterogeneous,
                 name=name,
                 progress=show,
-                done=None if arguments.out is None else arguments.out / "rows.jsonl",
+                done=None if arguments.out is None else arguments.out / report_folder.ROWS,
                 jobs=arguments.jobs,
             )
     document = _document(arguments, backbones, rows)
     if arguments.out is not None:
-        _report(rows, document, arguments.out)
+        page = report_folder.write(rows, document, arguments.out)
+        absent = report_folder.left_out(rows, arguments.out)
+        if absent:
+            complain(
+                f"note: {', '.join(absent)} of an earlier run is not in this report;"
+                " name all data in one command for one report: what was measured is not measured again"
+            )
     if arguments.json is not None:
         print_json(document, arguments.json)
     if arguments.json != "-":
@@ -151,40 +163,30 @@ def _eval(arguments: argparse.Namespace) -> None:
             print(shown(each.about))
         _print(rows)
         if arguments.out is not None:
-            print(f"report: {shown(arguments.out / 'report.html')}")
-
-
-def _check_places(arguments: argparse.Namespace) -> None:
-    """What will be written must be writable before hours of work, not after."""
-    if arguments.json not in (None, "-"):
-        check_document(Path(arguments.json))
-    if arguments.out is None:
-        return
-    if find_spec("matplotlib") is None:
-        raise MissingDependencyError(
-            "matplotlib must be installed for a report (got no such package)",
-            hint="pip install 'fieldshot[eval]', or leave out --out",
-        )
-    from fieldshot.evaluation.report import MARK
-
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    check_file(arguments.out / "rows.jsonl", b'{"key": ')
-    check_document(arguments.out / "result.json")
-    check_file(arguments.out / "report.html", MARK)
+            print(f"report: {shown(page)}")
 
 
 def _measured(arguments: argparse.Namespace, backbones: list[Backbone]) -> Iterable[_Measured]:
     """Every folder with every backbone, and every file of embeddings; loaded backbones are added to the list."""
     from fieldshot.backbone import Backbone
+    from fieldshot.backbone.views import check_views
     from fieldshot.evaluation import cache, data, plan
 
     files = {path for path in arguments.files if path.suffix == ".npz"}
     # First all that is quick to find wrong.
-    if arguments.backbone and len(files) == len(set(arguments.files)):
-        raise OptionError(
-            "a backbone must have a folder of pictures to embed (got embeddings that are ready only)",
-            hint="leave out --backbone, or name the folder that the embeddings are of",
-        )
+    for path in arguments.files:
+        if not path.exists():
+            raise MissingFileError(
+                f"folder or file {path} must exist",
+                hint="check the path; numbers are listed with commas, as in --shots 1,5, and --methods is repeated",
+            )
+    for option in ("backbone", "cache", "views"):
+        if getattr(arguments, option) and len(files) == len(set(arguments.files)):
+            raise OptionError(
+                f"--{option} must have a folder of pictures to embed (got embeddings that are ready only)",
+                hint=f"leave out --{option}, or name the folder that the embeddings are of",
+            )
+    views = check_views(1 if arguments.views is None else arguments.views)
     ready = {path: data.read_embeddings(path) for path in arguments.files if path in files}
     folders = {path: data.find_pictures(path) for path in arguments.files if path not in files}
     for pool in [found.pool() for found in ready.values()] + [found.pool() for found in folders.values()]:
@@ -199,7 +201,7 @@ def _measured(arguments: argparse.Namespace, backbones: list[Backbone]) -> Itera
         )
     if folders:
         for bundle in arguments.backbone or [None]:
-            backbones.append(Backbone.default() if bundle is None else Backbone.load(bundle))
+            backbones.append(Backbone.default(views=views) if bundle is None else Backbone.load(bundle, views=views))
     cached = arguments.cache or cache.default_folder()
     names = _names(arguments.files)
     suffixes = _backbone_names(backbones)
@@ -221,9 +223,12 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _backbone_names(backbones: Sequence[Backbone]) -> list[str]:
-    """Each name, with the start of the contract where several are called alike."""
+    """Each name, with the start of the contract where several are called alike, and views where there are several."""
     counts = Counter(backbone.name for backbone in backbones)
-    return [b.name if counts[b.name] == 1 else f"{b.name} {b.contract[:8]}" for b in backbones]
+    return [
+        (b.name if counts[b.name] == 1 else f"{b.name} {b.contract[:8]}") + (f" {b.views} views" if b.views > 1 else "")
+        for b in backbones
+    ]
 
 
 def _document(arguments: argparse.Namespace, backbones: Sequence[Backbone], rows: Sequence[Row]) -> dict[str, Any]:
@@ -236,28 +241,6 @@ def _document(arguments: argparse.Namespace, backbones: Sequence[Backbone], rows
         "seed": arguments.seed,
         "rows": rows,
     }
-
-
-def _report(rows: Sequence[Row], document: Mapping[str, Any], folder: Path) -> None:
-    """Write a report in the place of an earlier one: of that the figures go that this one does not have."""
-    from fieldshot.evaluation import report
-
-    result = folder / "result.json"
-    earlier = _figures_of(result)
-    figures = [path.name for path in report.figures(rows, folder)]
-    print_json({**document, "figures": figures}, result)
-    report.page(rows, folder / "report.html")
-    for name in earlier.difference(figures):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _figures_of(result: Path) -> set[str]:
-    """Names of the figures beside a result, as it says: nothing else in their folder was written here."""
-    try:
-        names = json.loads(result.read_bytes())["figures"]
-        return {name for name in names if Path(name).name == name and name.endswith(".png")}
-    except (OSError, ValueError, LookupError, TypeError):  # there is none, or it is something else
-        return set()
 
 
 def _print(rows: Sequence[Row]) -> None:

@@ -112,6 +112,7 @@ def _info(arguments: argparse.Namespace) -> int:
 def _of_gallery(path: Path) -> dict[str, object]:
     # Without loading its backbone: the command can say which one it needs when that is gone.
     from fieldshot.gallery import Gallery
+    from fieldshot.recognizer.opening import views_of_gallery
 
     with Gallery.open(path) as gallery:
         counts = gallery.counts()
@@ -121,6 +122,7 @@ def _of_gallery(path: Path) -> dict[str, object]:
             "created": gallery.meta["created"],
             "keep_pictures": gallery.keep_pictures,
             "backbone": {name: gallery.meta[name] for name in ("backbone", "bundle", "contract", "dim")},
+            "views": views_of_gallery(gallery),
             "classes": {label: {"pictures": of, "negatives": not_of} for label, (of, not_of) in counts.items()},
         }
 

@@ -13,7 +13,8 @@ from fieldshot.recognizer import Recognition
 
 __all__ = ["MARK", "Answered", "draw"]
 
-MARK = b"Software\0fieldshot"
+_KEY, _TEXT = "Software", "fieldshot"
+MARK = f"{_KEY}\0{_TEXT}".encode()
 """What a sheet of this module has near its start."""
 
 _SIDE, _CAPTION, _GAP, _COLUMNS = 128, 40, 10, 8
@@ -45,7 +46,7 @@ def draw(answered: list[Answered], path: Path) -> None:
         for number, line in enumerate(lines):
             canvas.text((left, top + _SIDE + 2 + 18 * number), _fitting(line, font), fill=colour, font=font)
     about = PngInfo()
-    about.add_text(*MARK.decode().split("\0"))
+    about.add_text(_KEY, _TEXT)
     sheet.save(path, pnginfo=about)
 
 

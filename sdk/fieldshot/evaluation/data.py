@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from fieldshot.ops.interface import Float32
 
 __all__ = ["DataSet", "Pictures", "embed", "find_pictures", "read_embeddings"]
+
+_LOG = logging.getLogger("fieldshot")
 
 _NAMES = ("embeddings", "labels", "test_embeddings", "test_labels")
 
@@ -116,6 +119,9 @@ def find_pictures(folder: str | os.PathLike[str]) -> Pictures:
             f" {', '.join(alone[:5])}{', ...' if len(alone) > 5 else ''})",
             hint=f"take these folders away or name them alike, or measure one side alone, such as {folder / 'test'}",
         )
+    beside = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
+    if unused := ", ".join(name for name in beside if name not in sides):
+        _LOG.warning("%s: only train and test are measured, %s beside them is left out", folder, unused)
     return Pictures(folder, train, test)
 
 

@@ -67,14 +67,20 @@ def find(name: str) -> Factory:
     OptionError
         If no method has that name; it lists them.
     """
+    return _named(name)[1]
+
+
+def _named(word: str) -> tuple[str, Factory]:
+    """The method of a name in whatever case, with the name as it is written."""
     known: list[str] = []
     for kind in ("ours", "inductive", "transductive"):
         factories = OURS if kind == "ours" else _baselines(kind)
-        if name in factories:
-            return factories[name]
+        for name, make in factories.items():
+            if name.casefold() == word.casefold():
+                return name, make
         known += factories
     raise OptionError(
-        f"method must be one of the groups {', '.join(GROUPS)}, or a name (got {name!r})",
+        f"method must be one of the groups {', '.join(GROUPS)}, or a name (got {word!r})",
         hint=f"names are: {'; '.join(known)}",
     )
 
@@ -86,7 +92,8 @@ def select(words: Iterable[str]) -> list[str]:
     ----------
     words : iterable of str
         ``inductive`` stands for fieldshot and the baselines that see the support only, ``transductive`` for fieldshot
-        with and without adapting and those that also look at the queries, ``all`` for all; other words are names.
+        with and without adapting and those that also look at the queries, ``all`` for all; other words are names, in
+        any case.
 
     Raises
     ------
@@ -102,8 +109,7 @@ def select(words: Iterable[str]) -> list[str]:
         elif word == "all":
             found = [*OURS, *_baselines("inductive"), *_baselines("transductive")]
         else:
-            find(word)
-            found = [word]
+            found = [_named(word)[0]]
         names.update(dict.fromkeys(found))
     return list(names)
 

@@ -102,6 +102,10 @@ class Journal:
         """The row of a key, if it is there."""
         return self._rows.get(key)
 
+    def rows(self) -> list[Row]:
+        """All rows, in the order of their first arrival."""
+        return list(self._rows.values())
+
     def add(self, key: str, row: Row) -> None:
         """Append a row."""
         values = asdict(row)

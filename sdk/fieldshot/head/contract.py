@@ -151,9 +151,10 @@ def finite(rows: NDArray[Any], numbers: NDArray[np.intp] | None = None) -> NDArr
     if rows.dtype not in (np.float32, np.float64):
         rows = rows.astype(np.float64)
     if not np.isfinite(rows).all():
-        row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+        row, column = np.argwhere(~np.isfinite(rows))[0]
+        value = "NaN" if np.isnan(rows[row, column]) else rows[row, column]
         raise EmbeddingError(
-            f"embeddings must be finite (got NaN or infinity, inf, in row {row if numbers is None else numbers[row]})",
+            f"embeddings must be finite (got {value} in row {row if numbers is None else numbers[row]})",
             hint="look at the picture of that row, or at the backbone's precision",
         )
     return rows

@@ -36,6 +36,8 @@ _SPREAD, _SPREAD_WEIGHT = 0.6, 2.0
 _PULL = 0.05
 # Scale of the logits before any sample could be held out (times 1 / D), and what it counts in samples.
 _TEMPERATURE, _TEMPERATURE_WEIGHT = 16.0, 5.0
+# What a head has once it has samples.
+_LEARNED = ("classes_", "n_features_in_", "open_set_", "threshold_", "adaptation_")
 # So many samples of all classes together are held out past D samples, so that a fit's time stays bounded.
 _HELD_OUT = 1024
 
@@ -337,7 +339,7 @@ class FewShotHead(Estimator):
         classes = in_order(list(statistics))
         if not classes:
             # The last class was forgotten: as before the first fit.
-            for name in ("_state", "classes_", "n_features_in_", "open_set_", "threshold_", "adaptation_"):
+            for name in ("_state", *_LEARNED):
                 delattr(self, name)
             self._statistics, self._unlabelled = {}, None
             return
@@ -400,6 +402,11 @@ class FewShotHead(Estimator):
         if not self.__sklearn_is_fitted__():
             raise not_fitted(type(self).__name__)
         return self._state
+
+    def __getattr__(self, name: str) -> Any:  # asked only where there is none
+        if name in _LEARNED:
+            raise not_fitted(type(self).__name__)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_state")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -65,12 +65,11 @@ def learned(
             order, ordered, starts = _by_label(labels[first : first + size])
             group = partial(_group, statistics, rows, ordered, order + first if first else order, piece, ops)
             groups = _groups(starts, piece)
-            # Closed at once where progress raises: what has not begun then never does.
-            with closing((group(each) for each in groups) if pool is None else pool.map(group, groups)) as learning:
-                for each, new in zip(groups, learning, strict=True):
-                    statistics.update(new)
-                    if progress is not None:
-                        progress(first + each[-1], len(rows))
+            # Where progress raises, the results that are waited for go, and what has not begun never does.
+            for each, new in zip(groups, map(group, groups) if pool is None else pool.map(group, groups), strict=True):
+                statistics.update(new)
+                if progress is not None:
+                    progress(first + each[-1], len(rows))
             _let_go(rows)
     return statistics
 

@@ -16,7 +16,7 @@ import pytest
 from bundles import write_tiny_bundle
 from clusters import clusters
 from fieldshot.backbone import Backbone
-from fieldshot.cli import evaluate as command
+from fieldshot.cli import report_folder
 from fieldshot.head import FewShotHead
 from shell import Shell
 from standins import Nearest
@@ -67,6 +67,17 @@ def test_several_folders_and_backbones(shell: Shell, pictures: Path, tiny_bundle
     out = shell(*words)
     assert len(out.splitlines()) == 5 + 1 + 10
     assert re.search(r"^again/pictures / tiny-1 +3 +1 +4 +5 ", out, re.MULTILINE)
+
+
+def test_views(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
+    words = ["eval", pictures, "--backbone", tiny_bundle, *FEW]
+    document = shell.json(*words, "--views", 3)
+    assert document["backbone"]["views"] == 3
+    assert {row["data"] for row in document["rows"]} == {"pictures / tiny-0 3 views"}
+    assert "backbone tiny-0 3 views" in shell(*words, "--views", 3)
+    alone = shell.json(*words)
+    assert alone["backbone"]["views"] == 1
+    assert [row["brier"] for row in document["rows"]] != [row["brier"] for row in alone["rows"]]
 
 
 def test_embeddings_that_are_ready_need_no_backbone(shell: Shell, ready: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,12 +150,18 @@ def test_what_cannot_be_is_said_before_anything_is_embedded(
     assert "--ways 3" in shell.fails(*words, "--ways", 4, "--shots", 1, "--queries", 2)
     assert "must have 9 pictures" in shell.fails(*words, "--ways", 2, "--shots", 5, "--queries", 4)
     assert "leave out ways" in shell.fails(*words, "--ways", 3, "--heterogeneous")
-    assert "leave out --backbone" in shell.fails("eval", ready, "--backbone", tiny_bundle)
+    for option in (("--backbone", tiny_bundle), ("--cache", "kept"), ("--views", 3)):
+        assert f"leave out {option[0]}" in shell.fails("eval", ready, *option)
+    assert "views must be 1, 2 or 3 (got 4)" in shell.fails(*words, *FEW, "--views", 4)
+    for mistaken in (("--shots", 1, 5), ("--methods", "fieldshot", "nearest"), ("absent.npz",)):
+        error = shell.fails(*words, *mistaken)
+        assert f"folder or file {mistaken[-1]} must exist" in error
+        assert "--shots 1,5" in error
     Path("file").touch()
     assert "absent/x.json" in shell.fails(*words, *FEW, "--json", "absent/x.json")
     assert "file/out" in shell.fails(*words, *FEW, "--out", "file/out")
     assert str(pictures) in shell.fails(*words, *FEW, "--json", pictures)
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr(report_folder, "find_spec", lambda name: None)
     assert "pip install 'fieldshot[eval]'" in shell.fails(*words, *FEW, "--out", "out")
     assert not Path("x.json").exists()
     shell("eval", ready, "--shots", "1,many", code=2)
@@ -188,6 +205,7 @@ def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(shell: S
     for path in mine:
         path.touch()
     shell(*words, "--ways", 4)
+    assert not shell.err
     figures = json.loads((folder / "result.json").read_text())["figures"]
     assert "accuracy-4-ways.png" in figures
     assert {path.name for path in folder.glob("*.png")} == {*figures, mine[0].name}

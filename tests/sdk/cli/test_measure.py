@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ def test_info(shell: Shell, gallery: str, tiny_bundle: Path) -> None:
     out = shell("info", gallery)
     assert "tiny-0" in out
     assert "leaf" in out
+    assert re.search(r"^views +1$", out, re.MULTILINE)
 
 
 def test_bench(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:

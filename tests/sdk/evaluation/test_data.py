@@ -46,6 +46,14 @@ def test_an_official_split(split, backbone, tmp_path):
     assert str(embedded) == "6 pictures to learn from, 4 to recognise, in 2 classes"
 
 
+def test_what_lies_beside_a_split_is_named(split, caplog):
+    data.find_pictures(split)
+    assert not caplog.text
+    shutil.copytree(split / "test", split / "val")
+    assert data.find_pictures(split).pool().sizes() == {"leaf": (3, 2), "rust": (3, 2)}
+    assert "only train and test are measured, val beside them is left out" in caplog.text
+
+
 def test_sides_with_other_classes_are_named(split):
     (split / "test/rust").rename(split / "test/rost")
     with pytest.raises(OptionError, match=r"same classes .got in one of them only: train/rust, test/rost.*split/test"):

@@ -43,6 +43,7 @@ def test_groups(baselines):
     assert select(["blind", "inductive", "blind"]) == ["blind", "fieldshot", "nearest"]
     assert set(methods.GROUPS) == {"fieldshot", "inductive", "transductive", "all"}
     assert find("nearest") is Nearest
+    assert select(["Nearest", "nearest", "FIELDSHOT, Adapted"]) == ["nearest", "fieldshot, adapted"]
 
 
 def test_an_unknown_name_is_answered_with_all_of_them(baselines):

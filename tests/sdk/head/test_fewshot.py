@@ -280,6 +280,12 @@ def test_one_class_is_learned_and_always_predicted():
     np.testing.assert_array_equal(head.predict_proba(Z), np.ones((3, 1)))
     with pytest.raises(NotFittedError, match="no samples yet"):
         head.forget("bolt").predict(Z)
+    for name in ("classes_", "n_features_in_", "threshold_", "open_set_", "adaptation_"):
+        assert not hasattr(head, name)
+        with pytest.raises(NotFittedError, match="FewShotHead must be fitted before it is used"):
+            getattr(head, name)
+    with pytest.raises(AttributeError, match="no attribute 'classes'"):
+        head.classes  # noqa: B018
     assert head.partial_fit(Z[:, :7], ["nut"] * 3).n_features_in_ == 7  # as new: another dimension is fine
 
 
@@ -313,7 +319,9 @@ def test_more_classes_than_samples_of_any_and_duplicates():
         (np.ones((0, 2)), [], EmbeddingError, "at least 1 sample"),
         (np.ones((2, 0)), [1, 2], EmbeddingError, "minimum of 1"),
         (np.array([[1.0, np.nan], [0, 0]]), [1, 2], EmbeddingError, "in row 0"),
-        (np.array([[1.0, 0], [0, np.inf]]), [1, 2], EmbeddingError, "in row 1"),
+        (np.array([[1.0, 0], [0, np.inf]]), [1, 2], EmbeddingError, r"\(got inf in row 1\)"),
+        (np.array([[1.0, np.nan], [-np.inf, 0]]), [1, 2], EmbeddingError, r"\(got NaN in row 0\)"),
+        (np.array([[1.0, 0], [-np.inf, 0]]), [1, 2], EmbeddingError, r"\(got -inf in row 1\)"),
         (np.ones((2, 2)) * 1j, [1, 2], EmbeddingError, "real"),
         ([["a", "b"]], [1], EmbeddingError, "numbers"),
         (np.ones((2, 2)), [1], LabelError, r"shape \(2,\)"),
