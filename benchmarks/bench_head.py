@@ -208,3 +208,36 @@ def bench_adapt(benchmark: Any) -> None:
         adapted = benchmark(head.adapt, asked)
     same = FewShotHead(device="reference").fit(task.Z, task.y).adapt(asked)
     np.testing.assert_allclose(adapted.predict_proba(asked), same.predict_proba(asked), atol=1e-4)
+
+
+def bench_neighbours(benchmark: Any) -> None:
+    """What it costs to judge the neighbours in a fit of 6 classes of 40, and to ask them where they help."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(6), 80)
+    Z = rng.gamma(2.0, size=(6, 20, 512))[y, rng.integers(0, 20, len(y))] + rng.normal(size=(len(y), 512))
+    Z = np.maximum(Z, 0).astype(np.float32)
+    task = Task(Z[::2], y[::2], Z[1::2], y[1::2])
+
+    def fit() -> FewShotHead:
+        return FewShotHead(device="host").fit(task.Z, task.y)
+
+    def fit_alone() -> FewShotHead:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fieldshot.head.fewshot.neighbours", lambda support, solution: None)
+            return fit()
+
+    head, alone = fit(), fit_alone()
+    with threadpool_limits(1):
+        times = in_turn(
+            4,
+            fit=fit,
+            fit_alone=fit_alone,
+            predict=lambda: head.predict(task.queries),
+            predict_alone=lambda: alone.predict(task.queries),
+            one=lambda: head.predict(task.queries[:1]),
+            one_alone=lambda: alone.predict(task.queries[:1]),
+        )
+        benchmark.pedantic(fit, rounds=5)
+    benchmark.extra_info.update(times)
+    assert head.score(task.queries, task.truth) > alone.score(task.queries, task.truth)
+    assert times["fit"] < 2 * times["fit_alone"]
