@@ -143,6 +143,11 @@ class Backbone:
         return self._engine.precision
 
     @property
+    def runs(self) -> str:
+        """Engine and precision in two words: "onnxruntime float32"."""
+        return f"{self.engine} {self.precision}"
+
+    @property
     def contract(self) -> str:
         """Digest of weights, preprocessing and precision: only embeddings of equal contracts may be compared."""
         digest = self.bundle.contract(self._engine.precision)

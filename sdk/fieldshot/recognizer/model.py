@@ -34,6 +34,8 @@ class Recognition:
         Whether there is a label.
     version : int
         The version of the gallery that answered.
+    engine : str
+        What ran the network, and in which precision: "onnxruntime float32".
     """
 
     label: str | None
@@ -42,6 +44,7 @@ class Recognition:
     latency_ms: float
     known: bool
     version: int
+    engine: str
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -27,6 +27,7 @@ from fieldshot.recognizer.opening import (
     load_backbone,
     views_of_gallery,
 )
+from fieldshot.recognizer.watching import newest
 
 __all__ = ["EnrollResult", "Recognizer"]
 
@@ -288,10 +289,38 @@ class Recognizer:
         embeddings = self.backbone.embed(as_items(images), progress=progress)
         answers = model.answers(embeddings) if len(embeddings) else []
         latency_ms = (time.perf_counter() - start) * 1e3 / max(len(answers), 1)
-        return [
-            Recognition(a.label, a.confidence, a.scores, latency_ms, a.label is not None, model.version)
-            for a in answers
-        ]
+        by = model.version, self.backbone.runs
+        return [Recognition(a.label, a.confidence, a.scores, latency_ms, a.label is not None, *by) for a in answers]
+
+    def watch(
+        self, frames: Iterable[Any], *, waiting: int = 1, timeout_s: float | None = None
+    ) -> Generator[tuple[Any, Recognition], None, None]:
+        """Answer the frames of a camera that does not wait: whenever one is answered, the newest is next.
+
+        Parameters
+        ----------
+        frames : iterable of pictures
+            Taken in a thread of its own as they come, for instance from a generator that reads a camera.
+        waiting : int
+            Most frames that wait for their turn; where more come, the oldest give way.
+        timeout_s : float, optional
+            Most seconds to wait for a frame.
+
+        Yields
+        ------
+        (frame, Recognition)
+            In the order of the frames, until they end. Close the generator to stop before.
+
+        Raises
+        ------
+        OptionError
+            ``waiting`` or ``timeout_s`` is not above 0.
+        PictureError
+            A frame is no picture, or none came for ``timeout_s``.
+        FieldshotError
+            There are not two labels to choose from yet.
+        """
+        return newest(frames, self.recognize, waiting=waiting, timeout_s=timeout_s)
 
     def info(self) -> dict[str, Any]:
         """Describe gallery, backbone and head in words and numbers that JSON can hold."""

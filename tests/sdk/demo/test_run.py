@@ -95,7 +95,7 @@ def test_without_the_packages_the_mend_is_named(monkeypatch):
 
 def test_the_sheet_tells_right_wrong_and_unknown_apart(tmp_path):
     def answer(label):
-        return Recognition(label, 0.5, {"a": 0.5, "b": 0.5}, 1.0, label is not None, 1)
+        return Recognition(label, 0.5, {"a": 0.5, "b": 0.5}, 1.0, label is not None, 1, "onnxruntime float32")
 
     white = np.full((20, 30, 3), 255, np.uint8)
     truth = "a label far too long for the width of a thumbnail on the sheet"
