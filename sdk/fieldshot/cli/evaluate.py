@@ -6,11 +6,13 @@ import argparse
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fieldshot.cli import report_folder
 from fieldshot.cli.console import add_command, complain, print_json, print_table, progress, shown
+from fieldshot.cli.engines import add_engine, add_precision, loading
 from fieldshot.cli.places import check_document
 from fieldshot.errors import MissingFileError, OptionError
 from fieldshot.system import cores
@@ -59,6 +61,8 @@ def register(commands: Commands) -> None:
         metavar="BUNDLE",
         help="bundle to use; repeat it to compare several (default: the embedded one)",
     )
+    add_engine(parser)
+    add_precision(parser)
     parser.add_argument(
         "--views", type=int, metavar="N", help="views of each picture to average over: 1, 2 or 3 (default: 1)"
     )
@@ -201,7 +205,9 @@ def _measured(arguments: argparse.Namespace, backbones: list[Backbone]) -> Itera
         )
     if folders:
         for bundle in arguments.backbone or [None]:
-            backbones.append(Backbone.default(views=views) if bundle is None else Backbone.load(bundle, views=views))
+            with loading(arguments) as options:
+                load = Backbone.default if bundle is None else partial(Backbone.load, bundle)
+                backbones.append(load(views=views, **options))
     cached = arguments.cache or cache.default_folder()
     names = _names(arguments.files)
     suffixes = _backbone_names(backbones)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldshot.cli.console import add_command, complain, print_json, print_table, progress, shown
+from fieldshot.cli.engines import add_engine, add_precision, loading
 from fieldshot.errors import FieldshotError, GalleryError, MissingFileError, OptionError, PictureError
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def register(commands: Commands) -> None:
         parser.add_argument(
             "--backbone", type=Path, metavar="BUNDLE", help="default: that of the gallery; for a new one the embedded"
         )
+        add_engine(parser)
+    add_precision(enroll)
 
     forget = _add(
         commands,
@@ -152,17 +155,19 @@ def _open_to_enroll(arguments: argparse.Namespace) -> tuple[Recognizer, bool]:
 
     if not arguments.gallery.exists():
         try:
-            made = Recognizer.create(
-                arguments.gallery,
-                arguments.backbone,
-                keep_pictures=arguments.keep_pictures,
-                budget_ms=arguments.budget_ms,
-            )
+            with loading(arguments) as options:
+                made = Recognizer.create(
+                    arguments.gallery,
+                    arguments.backbone,
+                    keep_pictures=arguments.keep_pictures,
+                    budget_ms=arguments.budget_ms,
+                    **options,
+                )
             return made, True
         except GalleryError:
             if not arguments.gallery.exists():  # else another program made it meanwhile
                 raise
-    recognizer = Recognizer.open(arguments.gallery, backbone=arguments.backbone)
+    recognizer = _open(arguments)
     try:
         _check_choices(arguments, recognizer)
     except BaseException:
@@ -171,12 +176,26 @@ def _open_to_enroll(arguments: argparse.Namespace) -> tuple[Recognizer, bool]:
     return recognizer, False
 
 
+def _open(arguments: argparse.Namespace) -> Recognizer:
+    from fieldshot.recognizer import Recognizer
+
+    with loading(arguments) as options:
+        options.pop("precision", None)  # it keeps to its own
+        return Recognizer.open(arguments.gallery, backbone=arguments.backbone, **options)
+
+
 def _check_choices(arguments: argparse.Namespace, recognizer: Recognizer) -> None:
     """Refuse options of a new gallery that this one was made without: the same line may be used again."""
     if arguments.keep_pictures and not recognizer.gallery.keep_pictures:
         raise OptionError(
             f"--keep-pictures must be chosen when a gallery is made (got {arguments.gallery}, made before)",
             hint="leave it out, or enrol into a new gallery",
+        )
+    if arguments.precision not in (None, recognizer.backbone.precision):
+        raise OptionError(
+            f"--precision must be {recognizer.backbone.precision}, which {arguments.gallery} was made with"
+            f" (got {arguments.precision})",
+            hint="leave it out: the gallery keeps to its own, or enrol into a new one",
         )
     if arguments.budget_ms is not None:
         views, within = recognizer.backbone.views, recognizer.backbone.views_within(arguments.budget_ms)
@@ -199,11 +218,9 @@ def _naming_the_way_out() -> Iterator[None]:
 
 
 def _recognize(arguments: argparse.Namespace) -> int:
-    from fieldshot.recognizer import Recognizer
-
     answers: list[dict[str, object]] = []
     failed = False
-    with Recognizer.open(arguments.gallery, backbone=arguments.backbone) as recognizer, progress("recognize") as show:
+    with _open(arguments) as recognizer, progress("recognize") as show:
         paths = list(_pictures(arguments.files))
         for done, path in enumerate(paths, start=1):
             # One picture that cannot be read does not keep the others from their answers.
@@ -226,14 +243,8 @@ def _recognize(arguments: argparse.Namespace) -> int:
 
 
 def _reject(arguments: argparse.Namespace) -> None:
-    from fieldshot.recognizer import Recognizer
-
     paths = list(_pictures(arguments.files))
-    with (
-        Recognizer.open(arguments.gallery, backbone=arguments.backbone) as recognizer,
-        _naming_the_way_out(),
-        progress("reject") as show,
-    ):
+    with _open(arguments) as recognizer, _naming_the_way_out(), progress("reject") as show:
         result = recognizer.reject(arguments.label, paths, skip_unreadable=arguments.skip_unreadable, progress=show)
     if arguments.json:
         print_json(result)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import fieldshot
 from fieldshot.cli import evaluate
 from fieldshot.cli.console import add_command, print_facts, print_json, print_table, progress, shown
+from fieldshot.cli.engines import add_engine, add_precision, loading
 from fieldshot.cli.places import check_file
 
 if TYPE_CHECKING:
@@ -59,12 +60,16 @@ def register(commands: Commands) -> None:
 
 def _add_backbone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", type=Path, metavar="BUNDLE", help="bundle to use (default: the embedded one)")
+    add_engine(parser)
+    add_precision(parser)
 
 
-def _backbone(path: Path | None) -> Backbone:
+def _backbone(arguments: argparse.Namespace) -> Backbone:
     from fieldshot.backbone import Backbone
 
-    return Backbone.default() if path is None else Backbone.load(path)
+    with loading(arguments) as options:
+        path = arguments.backbone
+        return Backbone.default(**options) if path is None else Backbone.load(path, **options)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -72,8 +77,9 @@ def _demo(arguments: argparse.Namespace) -> None:
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     check_file(arguments.out / demo.SHEET, demo.MARK)
+    backbone = _backbone(arguments)
     with progress("demo") as show:
-        result = demo.run(arguments.data, _backbone(arguments.backbone), arguments.out, progress=show)
+        result = demo.run(arguments.data, backbone, arguments.out, progress=show)
     if arguments.json:
         print_json({"rows": result.rows, "sheet": result.sheet})
     else:
@@ -86,7 +92,7 @@ def _bench(arguments: argparse.Namespace) -> None:
     from fieldshot.ops import choose
 
     pictures = images.find(arguments.pictures) if arguments.pictures else None
-    backbone = _backbone(arguments.backbone)
+    backbone = _backbone(arguments)
     with progress("bench") as show:
         stages = bench.run(backbone, pictures, progress=show)
     if arguments.json:
@@ -101,7 +107,7 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    facts: dict[str, Any] = _of_gallery(arguments.gallery) if arguments.gallery else _of_backbone(arguments.backbone)
+    facts: dict[str, Any] = _of_gallery(arguments.gallery) if arguments.gallery else _of_backbone(arguments)
     if arguments.json:
         print_json(facts)
     else:
@@ -112,7 +118,7 @@ def _info(arguments: argparse.Namespace) -> int:
 def _of_gallery(path: Path) -> dict[str, object]:
     # Without loading its backbone: the command can say which one it needs when that is gone.
     from fieldshot.gallery import Gallery
-    from fieldshot.recognizer.opening import views_of_gallery
+    from fieldshot.recognizer.opening import precision_of_gallery, views_of_gallery
 
     with Gallery.open(path) as gallery:
         counts = gallery.counts()
@@ -123,18 +129,19 @@ def _of_gallery(path: Path) -> dict[str, object]:
             "keep_pictures": gallery.keep_pictures,
             "backbone": {name: gallery.meta[name] for name in ("backbone", "bundle", "contract", "dim")},
             "views": views_of_gallery(gallery),
+            "precision": precision_of_gallery(gallery),
             "classes": {label: {"pictures": of, "negatives": not_of} for label, (of, not_of) in counts.items()},
         }
 
 
-def _of_backbone(path: Path | None) -> dict[str, object]:
+def _of_backbone(arguments: argparse.Namespace) -> dict[str, object]:
     import platform
 
     return {
         "fieldshot": fieldshot.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "backbone": _backbone(path).info(),
+        "backbone": _backbone(arguments).info(),
         "head": _of_head(),
     }
 

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 from fieldshot.backbone import Backbone
 from fieldshot.errors import ContractError, MissingFileError
 from fieldshot.gallery import Gallery
 
-__all__ = ["backbone_facts", "check_contract", "find_backbone", "load_backbone", "views_of_gallery"]
+__all__ = [
+    "backbone_facts",
+    "check_contract",
+    "find_backbone",
+    "load_backbone",
+    "precision_of_gallery",
+    "views_of_gallery",
+]
 
 
-def load_backbone(backbone: Backbone | str | os.PathLike[str] | None, *, engine: str, threads: int | None) -> Backbone:
-    """Give the backbone itself, load it from a path, or take the embedded one for None."""
+def load_backbone(backbone: Backbone | str | os.PathLike[str] | None, **options: Any) -> Backbone:
+    """Give the backbone itself, load it from a path, or take the embedded one for None; options of `Backbone.load`."""
     if isinstance(backbone, Backbone):
         return backbone
-    if backbone is None:
-        return Backbone.default(engine=engine, threads=threads)
-    return Backbone.load(backbone, engine, threads=threads)
+    return Backbone.default(**options) if backbone is None else Backbone.load(backbone, **options)
 
 
-def find_backbone(gallery: Gallery, *, engine: str, threads: int | None) -> Backbone:
+def find_backbone(gallery: Gallery, **options: Any) -> Backbone:
     """Load the backbone that the gallery recorded.
 
     Raises
@@ -35,7 +41,12 @@ def find_backbone(gallery: Gallery, *, engine: str, threads: int | None) -> Back
             f"bundle of the gallery must exist (got {path})",
             hint=f"pass where {gallery.meta['backbone']!r} is now as backbone (in a command: --backbone)",
         )
-    return load_backbone(path, engine=engine, threads=threads)
+    return load_backbone(path, **options)
+
+
+def precision_of_gallery(gallery: Gallery) -> str:
+    """The precision that its pictures were embedded in; those before there was a choice, in float32."""
+    return gallery.meta.get("precision", "float32")
 
 
 def views_of_gallery(gallery: Gallery) -> int:
@@ -51,6 +62,7 @@ def backbone_facts(backbone: Backbone) -> dict[str, str]:
         "weights": backbone.bundle.manifest["files"]["backbone.onnx"]["sha256"],
         "preprocessing": json.dumps(backbone.preprocessing.to_json(), sort_keys=True),
         "views": str(backbone.views),
+        "precision": backbone.precision,
     }
 
 
@@ -75,10 +87,13 @@ def check_contract(gallery: Gallery, backbone: Backbone) -> None:
     views = str(views_of_gallery(gallery))
     if views != ours["views"]:
         differences.append(f"other views ({ours['views']}, not {views})")
+    precision = precision_of_gallery(gallery)
+    if precision != ours["precision"]:
+        differences.append(f"other precision ({ours['precision']}, not {precision})")
     kept = " from the pictures that this one keeps" if gallery.keep_pictures else " from the original pictures"
     raise ContractError(
         f"backbone must be {theirs['backbone']!r} with contract {gallery.contract}, which the gallery was"
         f" enrolled with (got {ours['backbone']!r} with contract {backbone.contract}:"
-        f" {', '.join(differences) or 'another precision'})",
+        f" {', '.join(differences) or 'other weights in that precision'})",
         hint=f"open it with that bundle, or create a new gallery with this one and enrol again{kept}",
     )

@@ -25,6 +25,7 @@ from fieldshot.recognizer.opening import (
     check_contract,
     find_backbone,
     load_backbone,
+    precision_of_gallery,
     views_of_gallery,
 )
 from fieldshot.recognizer.watching import newest
@@ -94,6 +95,8 @@ class Recognizer:
         threads: int | None = None,
         false_accept_rate: float | None = None,
         device: str | None = None,
+        precision: str = "float32",
+        progress: Progress | None = None,
     ) -> Recognizer:
         """Make a new, empty gallery.
 
@@ -110,8 +113,8 @@ class Recognizer:
             of it, their embeddings are averaged, which is more accurate (docs/views.md); the gallery keeps to that
             number wherever it is opened. Where there is not even time for one, the log says so. Left out, a backbone's
             own number of views, one unless stated.
-        engine, threads
-            As for `Backbone.load`.
+        engine, threads, precision, progress
+            As for `Backbone.load`; the gallery keeps to the precision wherever it is opened.
         false_accept_rate : float, optional
             As for `FewShotHead`: stated, it makes "unknown" as strict as that, at the price of refusing more
             of the known.
@@ -126,7 +129,7 @@ class Recognizer:
             As for `Backbone.load`; OptionError also where `budget_ms` is not a finite number above 0.
         """
         find_ops(device)  # before there is a file
-        loaded = load_backbone(backbone, engine=engine, threads=threads)
+        loaded = load_backbone(backbone, engine=engine, threads=threads, precision=precision, progress=progress)
         if budget_ms is not None:
             loaded = loaded.with_views(loaded.views_within(budget_ms))
         gallery = Gallery.create(
@@ -148,6 +151,7 @@ class Recognizer:
         threads: int | None = None,
         false_accept_rate: float | None = None,
         device: str | None = None,
+        progress: Progress | None = None,
     ) -> Recognizer:
         """Open a gallery, with the backbone it was made with.
 
@@ -157,7 +161,7 @@ class Recognizer:
             The gallery file.
         backbone : Backbone or path, optional
             Where the bundle is now, if it has moved.
-        engine, threads
+        engine, threads, progress
             As for `Backbone.load`.
         false_accept_rate : float, optional
             As for `FewShotHead`: stated, it makes "unknown" as strict as that, at the price of refusing more
@@ -174,10 +178,13 @@ class Recognizer:
         """
         gallery = Gallery.open(path)
         try:
-            if backbone is None:
-                loaded = find_backbone(gallery, engine=engine, threads=threads)
-            else:
-                loaded = load_backbone(backbone, engine=engine, threads=threads)
+            options = {
+                "engine": engine,
+                "threads": threads,
+                "precision": precision_of_gallery(gallery),
+                "progress": progress,
+            }
+            loaded = find_backbone(gallery, **options) if backbone is None else load_backbone(backbone, **options)
             loaded = loaded.with_views(views_of_gallery(gallery))
             recognizer = cls(gallery, loaded, false_accept_rate=false_accept_rate, device=device)
             recognizer._refresh()  # here, so that the first recognition does not wait for the head

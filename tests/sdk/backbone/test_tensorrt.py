@@ -366,3 +366,20 @@ def test_a_gallery_is_read_by_the_other_engine_too(bundle: Path, environment: di
         assert here.label == there.label and abs(here.confidence - there.confidence) < 1e-3
         """
     run(program, bundle, environment)
+
+
+def test_the_command_waits_for_the_plan_and_says_what_runs(bundle: Path, environment: dict[str, str]) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from fieldshot.cli import main; sys.exit(main())",
+        "info",
+        "--backbone",
+        str(bundle),
+        "--precision",
+        "float16",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "name tensorrt, version TensorRT 10.3.0, device Stand-in" in done.stdout
+    assert "WARNING: building the TensorRT plan of tiny-0 in float16 for Stand-in, once" in done.stderr

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from bundles import coarse, tiny_onnx, write_tiny_bundle
 from fieldshot.backbone import Backbone
 from fieldshot.recognizer import Recognizer
 from shell import Shell
@@ -48,6 +49,21 @@ def test_a_budget_goes_with_a_gallery_whose_views_fit(
             assert "budget_ms must be a number of milliseconds above 0" in shell.fails(*words, f"--budget-ms={nothing}")
     assert not Path("b.gallery").exists()
     shell("enroll", gallery, "--from", pictures, "--budget-ms", 2)
+
+
+def test_a_gallery_keeps_to_its_precision(shell: Shell, pictures: Path, tmp_path: Path) -> None:
+    both = write_tiny_bundle(tmp_path / "both.fieldshot", others={"backbone.int8.onnx": coarse(tiny_onnx())})
+    new = ("enroll", "a.gallery", "--from", pictures, "--backbone", both)
+    shell(*new, "--precision", "int8", "--engine", "onnxruntime")
+    shell(*new)
+    assert "--precision must be int8, which a.gallery was made with (got float16)" in shell.fails(
+        *new, "--precision", "float16"
+    )
+    assert shell.json("info", "a.gallery")["precision"] == "int8"
+    (answer,) = shell.json("recognize", "a.gallery", pictures / "leaf/0.png", "--engine", "onnxruntime")
+    assert answer["engine"] == "onnxruntime int8"
+    facts = shell.json("info", "--backbone", both, "--precision", "int8", "--engine", "onnxruntime")
+    assert facts["backbone"]["engine"]["precision"] == "int8"
 
 
 def test_enroll_one_label_with_files_and_folders(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundles import write_tiny_bundle
+from bundles import coarse, tiny_onnx, write_tiny_bundle
 from fieldshot import Backbone, FieldshotError, Recognizer
 from fieldshot.errors import (
     ContractError,
@@ -469,10 +469,22 @@ def test_a_gallery_keeps_to_the_views_that_there_was_time_for(tmp_path: Path, ba
         assert made.backbone.views == 1
 
 
+def test_a_gallery_keeps_to_its_precision(tmp_path: Path) -> None:
+    both = write_tiny_bundle(tmp_path / "both.fieldshot", others={"backbone.int8.onnx": coarse(tiny_onnx())})
+    path = tmp_path / "a.gallery"
+    with Recognizer.create(path, both, precision="int8") as made:
+        made.enroll_many({colour: several(colour, 3) for colour in COLOURS})
+    with Recognizer.open(path) as again:
+        assert again.backbone.precision == "int8"
+        assert again.recognize(picture("red", 8)).engine.endswith(" int8")
+    with pytest.raises(ContractError, match=r"other precision \(float32, not int8\)"):
+        Recognizer.open(path, backbone=Backbone.load(both))
+
+
 def test_a_gallery_from_before_there_were_views_is_one_of_one(tmp_path: Path, backbone: Backbone) -> None:
     with Recognizer.create(tmp_path / "a.gallery", backbone) as made:
         made.enroll("red", several("red", 2))
     with sqlite3.connect(tmp_path / "a.gallery") as db:
-        db.execute("DELETE FROM meta WHERE key = 'views'")
+        db.execute("DELETE FROM meta WHERE key IN ('views', 'precision')")
     with Recognizer.open(tmp_path / "a.gallery", backbone=backbone.with_views(3)) as again:
         assert again.backbone.views == 1
