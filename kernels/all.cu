@@ -7,6 +7,7 @@
 #include "fit.cu"
 #include "moment.cu"
 #include "predict.cu"
+#include "preprocess.cu"
 #include "product.cu"
 #include "solution.cu"
 #include "transform.cu"

@@ -184,3 +184,21 @@ struct AdaptParams {
   double temperature, weight, scale, ridge, mean_prior;
   int M, N, D, K, steps;
 };
+
+// One picture of a batch. A resize is two passes: `first` along lines, `second` over what that leaves of them. Lines are
+// rows, or columns where the picture is turned. A table: of each output pixel the first of its pixels, then its weights.
+struct PreprocessPicture {
+  const uint8_t* pixels;  // red, green, blue
+  const int* first;       // (outputs along a line, 1 + first_taps)
+  const int* second;      // (outputs over lines, 1 + second_taps)
+  int line_bytes, pixel_bytes;  // from one to the next
+  int lines, length;            // that take part; pixels of a line
+  int first_taps, second_taps, turned;
+};
+
+struct PreprocessParams {
+  const PreprocessPicture* pictures;  // (N)
+  const float* values;                // (3, 256), what a channel of the output has for a pixel's 8 bits
+  float* out;                         // (N, 3, height, width)
+  int N, height, width, reversed;     // reversed: blue, green, red
+};

@@ -1,0 +1,90 @@
+// From uint8 pictures of any sizes to the input of a network, in one launch for a batch: resize, crop, normalise.
+//
+//   m[l][x] = clip(sum_t w1[x][t] picture[l][from1[x] + t])         along each line l that takes part, in each channel
+//   v[y][x] = clip(sum_t w2[y][t] m[from2[y] + t][x])               over lines
+//   out[n][c][y][x] = values[c][v[y][x][c]]                         (pixel / 255 - mean) / std, by a table
+//
+// Weights are integers of PLACES binary places, and clip rounds to 8 bits: as in Pillow, to the bit, in every build.
+// Lines are rows; where a picture is turned they are columns, and x and y change places.
+//
+// A block makes TALL x WIDE pixels of the output. LINES lines at a time pass through shared memory, a warp making GROUP
+// of them at once so that a weight serves them all; what they add to the output is kept in the lanes' sums.
+// Floor: what takes part of the picture read, 12 bytes a pixel written; 3 multiply-adds a tap, first for each pixel of
+// lines x width, then for each of height x width. Tiles one above the other both make the lines that they share.
+
+#include "pixels.cuh"
+
+constexpr int TALL = LANES == 1 ? 32 : 8, WIDE = 32, LINES = 32;
+constexpr int PITCH = CHANNELS * WIDE + 8;  // bytes from line to line in shared memory
+
+DEVICE int least(int a, int b) { return a < b ? a : b; }
+DEVICE int most(int a, int b) { return a > b ? a : b; }
+DEVICE int tiles(int width, int height) { return (width + WIDE - 1) / WIDE * ((height + TALL - 1) / TALL); }
+
+KERNEL(preprocess, PreprocessParams) {
+  SHARED(uint8_t, strip, LINES * PITCH);
+  constexpr int STEP = WARP * VEC<int>, SLOTS = CHANNELS * WIDE / STEP;  // a lane's sums of a row
+  const int each = most(tiles(p.width, p.height), tiles(p.height, p.width));
+  for (int task = block(); task < p.N * each; task += blocks()) {
+    const PreprocessPicture& picture = p.pictures[task / each];
+    const int width = picture.turned ? p.height : p.width, height = picture.turned ? p.width : p.height;
+    if (task % each >= tiles(width, height)) continue;
+    const int across = (width + WIDE - 1) / WIDE;
+    const int left = task % each % across * WIDE, top = task % each / across * TALL;
+    const int columns = least(WIDE, width - left), rows = least(TALL, height - top);
+    const int *from1 = picture.first + left, *from2 = picture.second + top;
+    const int taps1 = picture.first_taps, taps2 = picture.second_taps;
+    const int* weights1 = picture.first + width + (size_t)left * taps1;
+    const int* weights2 = picture.second + height + (size_t)top * taps2;
+
+    Vec<int> sums[TALL / WARPS][SLOTS];
+    for (int i = 0; i < TALL / WARPS; ++i)
+      for (int slot = 0; slot < SLOTS; ++slot) sums[i][slot] = rounded_start<Vec<int>>();
+    const int end = from2[rows - 1] + taps2;
+    for (int line = from2[0]; line < end; line += LINES) {
+      const int count = least(LINES, end - line);
+      sync();  // those who still read the last lines
+      for (int l = warp() * GROUP; l < count; l += WARPS * GROUP) {
+        const uint8_t* group[GROUP];
+        for (int i = 0; i < GROUP; ++i)
+          group[i] = picture.pixels + (size_t)least(line + l + i, end - 1) * picture.line_bytes;
+        const bool bottom = line + l + GROUP >= picture.lines;
+        for (int i = warp_lane(); i < columns * PARTS; i += WARP) {
+          const int x = i / PARTS, c = i % PARTS;
+          const uint8_t* pixels[GROUP];
+          for (int j = 0; j < GROUP; ++j) pixels[j] = group[j] + (size_t)from1[x] * picture.pixel_bytes + c;
+          along(pixels, picture.pixel_bytes, bottom && from1[x] + taps1 >= picture.length,
+                weights1 + (size_t)x * taps1, taps1, strip + l * PITCH + x * CHANNELS + c, PITCH);
+        }
+      }
+      sync();
+      for (int y = warp(); y < rows; y += WARPS) {
+        const int first = most(from2[y], line), last = least(from2[y] + taps2, line + count);
+        const int* weights = weights2 + (size_t)y * taps2 - from2[y];
+        for (int slot = 0; slot < SLOTS; ++slot) {
+          const int e = slot * STEP + warp_lane() * VEC<int>;
+          if (e >= columns * CHANNELS) continue;
+          Vec<int> sum = sums[y / WARPS][slot];
+          for (int l = first; l < last; ++l) sum += load<int>(strip + (l - line) * PITCH + e) * weights[l];
+          sums[y / WARPS][slot] = sum;
+        }
+      }
+    }
+
+    sync();
+    for (int y = warp(); y < rows; y += WARPS)
+      for (int slot = 0; slot < SLOTS; ++slot)
+        store_bytes(strip + y * PITCH + slot * STEP + warp_lane() * VEC<int>, clipped(sums[y / WARPS][slot]));
+    sync();
+    const int right = picture.turned ? p.width : 1, down = picture.turned ? 1 : p.width;
+    for (int c = 0; c < CHANNELS; ++c) {
+      float* out = p.out + ((size_t)(task / each * CHANNELS + c) * p.height * p.width + (size_t)top * down +
+                            (size_t)left * right);
+      const uint8_t* channel = strip + (p.reversed ? CHANNELS - 1 - c : c);
+      for (int y = warp(); y < rows; y += WARPS)
+        for (int x = warp_lane(); x < columns; x += WARP)
+          out[(size_t)y * down + (size_t)x * right] = p.values[256 * c + channel[y * PITCH + x * CHANNELS]];
+    }
+    sync();  // before the next picture's lines come in
+  }
+}
