@@ -1,68 +1,96 @@
-// Sums of pixels times weights, the inner loop of a resize. A pixel is three bytes, one a channel.
+// Weighted sums of pixels along lines, the inner loop of a resize. A pixel is three bytes, one a channel.
 #pragma once
 
 #include "simt.cuh"
 
 constexpr int CHANNELS = 3, PLACES = 22;
 
-// Sums of weighted 8-bit numbers begin with a half, so that shifting the places out rounds them.
-template <typename V> DEVICE V rounded_start() { return V{} + (1 << (PLACES - 1)); }
+DEVICE int least(int a, int b) { return a < b ? a : b; }
+DEVICE int most(int a, int b) { return a > b ? a : b; }
+
+// Sums of 8-bit numbers times weights begin with a half, so that what is left without the places is rounded.
+template <typename V> DEVICE V half() { return V{} + (1 << (PLACES - 1)); }
 template <typename V> DEVICE V clipped(V sum) {
-  V value = sum >> PLACES;
-  value = value < 0 ? V{} : value;
-  return value > 255 ? V{} + 255 : value;
+  const V value = sum >> PLACES, none = {}, all = none + 255;
+  return value < none ? none : value > all ? all : value;
 }
 
-// What is summed of a pixel at once: on the host all its channels, on GROUP lines; on a GPU one channel, on GROUP lines.
-#if defined(__CUDACC__) || defined(FIELDSHOT_CHECK)
-constexpr int GROUP = 4, PARTS = CHANNELS;
+// Lines of a picture, and the columns that are made of them: each of the `taps` pixels from[x] on, times its weights.
+struct Lines {
+  const PreprocessPicture& picture;
+  const int *from, *weights;
+  int taps, columns;
 
-DEVICE void store_bytes(uint8_t* to, int value) { *to = (uint8_t)value; }
-
-// to[i * pitch] = clip(sum_t weights[t] lines[i][t * step]), i < GROUP, t < taps.
-DEVICE void along(const uint8_t* const (&lines)[GROUP], int step, bool, const int* weights, int taps, uint8_t* to,
-                  int pitch) {
-  int sums[GROUP];
-  for (int i = 0; i < GROUP; ++i) sums[i] = rounded_start<int>();
-  for (int t = 0; t < taps; ++t) {
-    const int weight = weights[t];
-    for (int i = 0; i < GROUP; ++i) sums[i] += weight * lines[i][(size_t)t * step];
+  DEVICE_MEMBER const uint8_t* pixel(int line, int at) const {
+    return picture.pixels + (size_t)line * picture.line_bytes + (size_t)at * picture.pixel_bytes;
   }
-  for (int i = 0; i < GROUP; ++i) to[i * pitch] = (uint8_t)clipped(sums[i]);
+};
+
+#if defined(__CUDACC__) || defined(FIELDSHOT_CHECK)
+typedef uint8_t Level;
+constexpr int GROUP = 4;  // lines that share a weight
+
+// to[l][x][c] = clip(sum_t weights[x][t] picture[line + l][from[x] + t][c]) for `count` lines. A warp makes GROUP lines,
+// a lane a channel of a column of them.
+DEVICE void along(const Lines& lines, int line, int count, Level* to, int pitch) {
+  const int step = lines.picture.pixel_bytes;
+  for (int l = warp() * GROUP; l < count; l += WARPS * GROUP)
+    for (int e = warp_lane(); e < lines.columns * CHANNELS; e += WARP) {
+      const int x = e / CHANNELS;
+      const int* weights = lines.weights + (size_t)x * lines.taps;
+      const uint8_t* pixels[GROUP];
+      int sums[GROUP];
+      for (int i = 0; i < GROUP; ++i) {
+        pixels[i] = lines.pixel(line + least(l + i, count - 1), lines.from[x]) + e % CHANNELS;
+        sums[i] = half<int>();
+      }
+      for (int t = 0; t < lines.taps; ++t)
+        for (int i = 0; i < GROUP; ++i) sums[i] += weights[t] * pixels[i][(size_t)t * step];
+      for (int i = 0; i < GROUP; ++i)
+        if (l + i < count) to[(l + i) * pitch + e] = (Level)clipped(sums[i]);
+    }
 }
 #else
-// A vector holds as many pixels as go into it, with a fourth number each that is not used.
-constexpr int PIXELS = VEC<int> / 4, VECTORS = 2, GROUP = VECTORS * PIXELS, PARTS = 1;
-typedef uint8_t Bytes __attribute__((vector_size(VEC<int>)));
+typedef int Level;
+constexpr int GROUP = VEC<int>;  // lines in a vector
+constexpr int SPAN = 512;        // pixels of a line that are at hand at once; with GROUP lines half the nearest cache
 
-DEVICE void store_bytes(uint8_t* to, Vec<int> values) {
-  const Bytes bytes = __builtin_convertvector(values, Bytes);
-  __builtin_memcpy(to, &bytes, sizeof bytes);
-}
-
-// A pixel in four bytes. Where the picture ends there may be but three.
-DEVICE uint32_t pixel_at(const uint8_t* from, bool last) {
-  uint32_t pixel;
-  if (last) return from[0] | from[1] << 8 | from[2] << 16;
-  __builtin_memcpy(&pixel, from, sizeof pixel);
-  return pixel;
-}
-
-// As on a GPU, for all channels; writes a fourth byte, to be written over. `last`: a line may end where the memory does.
-DEVICE void along(const uint8_t* const (&lines)[GROUP], int step, bool last, const int* weights, int taps, uint8_t* to,
-                  int pitch) {
-  Vec<int> sums[VECTORS];
-  for (int i = 0; i < VECTORS; ++i) sums[i] = rounded_start<Vec<int>>();
-  for (int t = 0; t < taps; ++t)
-    for (int i = 0; i < VECTORS; ++i) {
-      typedef uint32_t Words __attribute__((vector_size(VEC<int>)));
-      Words words;
-      for (int j = 0; j < PIXELS; ++j) words[j] = pixel_at(lines[i * PIXELS + j] + (size_t)t * step, last);
-      sums[i] += __builtin_convertvector((Bytes)words, Vec<int>) * weights[t];
+// The same. GROUP lines are turned first, four bytes a pixel: then all that is summed comes in vectors.
+DEVICE void along(const Lines& lines, int line, int count, Level* to, int pitch) {
+  const PreprocessPicture& picture = lines.picture;
+  const int *from = lines.from, taps = lines.taps;
+  alignas(64) uint32_t turned[SPAN][GROUP];
+  for (int l = 0; l < count; l += GROUP)
+    for (int x = 0, next; x < lines.columns; x = next) {
+      for (next = x + 1; next < lines.columns && from[next] + taps - from[x] <= SPAN;) ++next;
+      Vec<int> sums[CHANNELS];
+      // One piece; only a column that takes more than SPAN pixels comes alone, and in several.
+      for (int piece = 0; piece < taps; piece += SPAN) {
+        const int first = from[x] + piece, size = least(SPAN, from[next - 1] + taps - first);
+        for (int i = 0; i < GROUP; ++i) {
+          const int own = line + least(l + i, count - 1);
+          const bool end = own == picture.lines - 1 && first + size == picture.length;
+          const uint8_t* pixel = lines.pixel(own, first);
+          for (int k = 0; k < size - end; ++k, pixel += picture.pixel_bytes) __builtin_memcpy(turned[k] + i, pixel, 4);
+          if (end) turned[size - 1][i] = pixel[0] | pixel[1] << 8 | pixel[2] << 16;  // no fourth byte lies behind it
+        }
+        for (int column = x; column < next; ++column) {
+          if (piece == 0)
+            for (auto& sum : sums) sum = half<Vec<int>>();
+          const int* weights = lines.weights + (size_t)column * taps + piece;
+          const uint32_t(*pixels)[GROUP] = turned + (from[column] - from[x]);
+          for (int t = 0; t < least(SPAN, taps - piece); ++t) {
+            const Vec<int> four = load<int>((const int*)pixels[t]);
+            for (int c = 0; c < CHANNELS; ++c) sums[c] += (four >> 8 * c & 255) * weights[t];
+          }
+          if (piece + SPAN < taps) continue;
+          for (int c = 0; c < CHANNELS; ++c) {
+            int out[GROUP];
+            store<int>(out, clipped(sums[c]));
+            for (int i = 0; i < GROUP && l + i < count; ++i) to[(l + i) * pitch + column * CHANNELS + c] = out[i];
+          }
+        }
+      }
     }
-  for (int i = 0; i < VECTORS; ++i) {
-    const Bytes bytes = __builtin_convertvector(clipped(sums[i]), Bytes);
-    for (int j = 0; j < PIXELS; ++j) __builtin_memcpy(to + (i * PIXELS + j) * pitch, (const char*)&bytes + 4 * j, 4);
-  }
 }
 #endif

@@ -15,14 +15,12 @@
 #include "pixels.cuh"
 
 constexpr int TALL = LANES == 1 ? 32 : 8, WIDE = 32, LINES = 32;
-constexpr int PITCH = CHANNELS * WIDE + 8;  // bytes from line to line in shared memory
+constexpr int PITCH = CHANNELS * WIDE + 8;  // from line to line in shared memory
 
-DEVICE int least(int a, int b) { return a < b ? a : b; }
-DEVICE int most(int a, int b) { return a > b ? a : b; }
 DEVICE int tiles(int width, int height) { return (width + WIDE - 1) / WIDE * ((height + TALL - 1) / TALL); }
 
 KERNEL(preprocess, PreprocessParams) {
-  SHARED(uint8_t, strip, LINES * PITCH);
+  SHARED(Level, strip, LINES * PITCH);
   constexpr int STEP = WARP * VEC<int>, SLOTS = CHANNELS * WIDE / STEP;  // a lane's sums of a row
   const int each = most(tiles(p.width, p.height), tiles(p.height, p.width));
   for (int task = block(); task < p.N * each; task += blocks()) {
@@ -32,31 +30,19 @@ KERNEL(preprocess, PreprocessParams) {
     const int across = (width + WIDE - 1) / WIDE;
     const int left = task % each % across * WIDE, top = task % each / across * TALL;
     const int columns = least(WIDE, width - left), rows = least(TALL, height - top);
-    const int *from1 = picture.first + left, *from2 = picture.second + top;
     const int taps1 = picture.first_taps, taps2 = picture.second_taps;
-    const int* weights1 = picture.first + width + (size_t)left * taps1;
+    const Lines lines = {picture, picture.first + left, picture.first + width + (size_t)left * taps1, taps1, columns};
+    const int* from2 = picture.second + top;
     const int* weights2 = picture.second + height + (size_t)top * taps2;
 
     Vec<int> sums[TALL / WARPS][SLOTS];
     for (int i = 0; i < TALL / WARPS; ++i)
-      for (int slot = 0; slot < SLOTS; ++slot) sums[i][slot] = rounded_start<Vec<int>>();
+      for (int slot = 0; slot < SLOTS; ++slot) sums[i][slot] = half<Vec<int>>();
     const int end = from2[rows - 1] + taps2;
     for (int line = from2[0]; line < end; line += LINES) {
       const int count = least(LINES, end - line);
       sync();  // those who still read the last lines
-      for (int l = warp() * GROUP; l < count; l += WARPS * GROUP) {
-        const uint8_t* group[GROUP];
-        for (int i = 0; i < GROUP; ++i)
-          group[i] = picture.pixels + (size_t)least(line + l + i, end - 1) * picture.line_bytes;
-        const bool bottom = line + l + GROUP >= picture.lines;
-        for (int i = warp_lane(); i < columns * PARTS; i += WARP) {
-          const int x = i / PARTS, c = i % PARTS;
-          const uint8_t* pixels[GROUP];
-          for (int j = 0; j < GROUP; ++j) pixels[j] = group[j] + (size_t)from1[x] * picture.pixel_bytes + c;
-          along(pixels, picture.pixel_bytes, bottom && from1[x] + taps1 >= picture.length,
-                weights1 + (size_t)x * taps1, taps1, strip + l * PITCH + x * CHANNELS + c, PITCH);
-        }
-      }
+      along(lines, line, count, strip, PITCH);
       sync();
       for (int y = warp(); y < rows; y += WARPS) {
         const int first = most(from2[y], line), last = least(from2[y] + taps2, line + count);
@@ -74,13 +60,13 @@ KERNEL(preprocess, PreprocessParams) {
     sync();
     for (int y = warp(); y < rows; y += WARPS)
       for (int slot = 0; slot < SLOTS; ++slot)
-        store_bytes(strip + y * PITCH + slot * STEP + warp_lane() * VEC<int>, clipped(sums[y / WARPS][slot]));
+        store<Level>(strip + y * PITCH + slot * STEP + warp_lane() * VEC<int>, clipped(sums[y / WARPS][slot]));
     sync();
     const int right = picture.turned ? p.width : 1, down = picture.turned ? 1 : p.width;
     for (int c = 0; c < CHANNELS; ++c) {
       float* out = p.out + ((size_t)(task / each * CHANNELS + c) * p.height * p.width + (size_t)top * down +
                             (size_t)left * right);
-      const uint8_t* channel = strip + (p.reversed ? CHANNELS - 1 - c : c);
+      const Level* channel = strip + (p.reversed ? CHANNELS - 1 - c : c);
       for (int y = warp(); y < rows; y += WARPS)
         for (int x = warp_lane(); x < columns; x += WARP)
           out[(size_t)y * down + (size_t)x * right] = p.values[256 * c + channel[y * PITCH + x * CHANNELS]];
