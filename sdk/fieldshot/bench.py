@@ -87,7 +87,7 @@ def run(
                 recognizer.enroll(str(label), _noise(random, SHOTS))
             stages: dict[str, Callable[[int], object]] = {
                 "decode": lambda i: images.read(files[i]),
-                "preprocess": lambda i: backbone.preprocessing.apply(pixels[i]),
+                "preprocess": lambda i: backbone.preprocess(pixels[i]),
                 "network": lambda i: backbone.run(inputs[i]),
                 f"head fit ({WAYS}-way {SHOTS}-shot)": lambda i: FewShotHead().fit(support, labels),
                 "predict": lambda i: head.predict(embeddings),

@@ -39,7 +39,7 @@ class Workspace:
         self._scratch = _Arena(device, None)
 
     def put(self, array: NDArray[Any]) -> int:
-        """Address of a copy of an array of one piece; it is there for what `flush` precedes."""
+        """Address of a copy of an array, in one piece; it is there for what `flush` precedes."""
         return self._inputs.put(array)
 
     def flush(self) -> None:
@@ -127,13 +127,14 @@ class _Arena:
         """Address of a copy of the array; a large one is sent at once, others by `flush`."""
         address = self.take(array.nbytes)
         if array.nbytes > _LARGE_BYTES:
+            array = np.ascontiguousarray(array)
             self._sources.append(array)  # where a GPU reads the caller's own memory it may not have done so yet
             self._device.cuda.memcpy_htod_async(address, array, self._stream)
         else:
             block = self._blocks[-1]
             assert block.mirror is not None  # there is a stream
             start = address - block.address
-            block.mirror[start : start + array.nbytes] = array.reshape(-1).view(np.uint8)
+            block.mirror[start : start + array.nbytes].view(array.dtype).reshape(array.shape)[...] = array
         return address
 
     def flush(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fieldshot.images.files import SUFFIXES, find, find_classes
+from fieldshot.images.memory import pixels_in_place
 from fieldshot.images.preprocessing import Picture, Preprocessing
 from fieldshot.images.reading import MAX_PIXELS, Pixels, as_items, decode, encode, read
 
@@ -17,5 +18,6 @@ __all__ = [
     "encode",
     "find",
     "find_classes",
+    "pixels_in_place",
     "read",
 ]

@@ -24,6 +24,8 @@ __all__ = ["Picture", "Preprocessing"]
 Picture = npt.NDArray[np.uint8] | Image.Image
 """uint8 RGB pixels of shape (H, W, 3), or a PIL image of mode RGB."""
 
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
 _FILTERS: Final = {
     name: Image.Resampling[name.upper()] for name in ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 }
@@ -64,7 +66,7 @@ class Preprocessing:
     size: tuple[int, int]
     resize: Literal["shortest", "stretch"] = "shortest"
     crop: float = 1.0
-    interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
     channels: Literal["RGB", "BGR"] = "RGB"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -152,18 +154,36 @@ class Preprocessing:
             return to_height, to_height * width // height
         return to_width * height // width, to_width
 
-    def _crop(self, picture: Picture) -> npt.NDArray[np.uint8]:
-        height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
+    def placed(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Return what `resized` does, and where in that the top and the left of the crop are.
+
+        Raises
+        ------
+        PictureError
+            As in ``apply``.
+        """
         to_height, to_width = self.resized(height, width)
-        top, left = round((to_height - self.size[0]) / 2), round((to_width - self.size[1]) / 2)
-        bottom, right = top + self.size[0], left + self.size[1]
-        if isinstance(picture, np.ndarray) and (to_height, to_width) == (height, width):
-            return picture[top:bottom, left:right]
-        if to_height * to_width > _MAX_RESIZED:
+        if to_height * to_width > _MAX_RESIZED and (to_height, to_width) != (height, width):
             raise PictureError(
                 f"picture must not be that long and narrow (got {width} x {height})",
                 hint="cut out the part that matters",
             )
+        return to_height, to_width, round((to_height - self.size[0]) / 2), round((to_width - self.size[1]) / 2)
+
+    @cached_property
+    def values(self) -> npt.NDArray[np.float32]:
+        """What the network is fed for 8 bits of each of its channels: (3, 256) float32."""
+        scale, shift = self._affine
+        values = np.arange(256, dtype=np.uint8) * scale.reshape(3, 1) + shift.reshape(3, 1)
+        values.flags.writeable = False
+        return values
+
+    def _crop(self, picture: Picture) -> npt.NDArray[np.uint8]:
+        height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
+        to_height, to_width, top, left = self.placed(height, width)
+        bottom, right = top + self.size[0], left + self.size[1]
+        if isinstance(picture, np.ndarray) and (to_height, to_width) == (height, width):
+            return picture[top:bottom, left:right]
         image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
         image = image.resize((to_width, to_height), _FILTERS[self.interpolation])
         return np.asarray(image.crop((left, top, right, bottom)))

@@ -2,8 +2,8 @@
 
 A filter is stretched by the scale where a picture shrinks, sampled at the pixels that it covers, and brought to a sum of
 one; weights are rounded to integers of ``PLACES`` binary places. A resize sums pixels times weights across each row,
-rounds to 8 bits, and does the same down each column. All in the order and precision of Pillow, so that whoever sums
-these integers has Pillow's pixels to the bit.
+rounds to 8 bits, and does the same down each column, or down first. All in the order and precision of Pillow, so that
+whoever sums these integers has Pillow's pixels to the bit.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import PIL
 
-__all__ = ["PLACES", "Axis", "axis_of"]
+__all__ = ["PLACES", "Axis", "axis_of", "down_first"]
 
 PLACES: Final = 22
 """Binary places of a weight: products with 8 bits leave two bits of 32 for the sum to overshoot."""
 
+_PILLOW: Final = tuple(int(number) for number in PIL.__version__.split(".")[:2])
 _KEPT_SIZE: Final = 1 << 15  # axes of longer sides are not kept: their weights take megabytes
 
 Float64 = npt.NDArray[np.float64]
@@ -38,6 +40,13 @@ class Axis(NamedTuple):
     last: int
     taps: int
     table: npt.NDArray[np.int32]
+
+
+def down_first(height: int, width: int, to_height: int, to_width: int) -> bool:
+    """Whether this Pillow resizes columns before rows; it matters, for what lies in between has 8 bits."""
+    if _PILLOW >= (13, 0):
+        return to_height < height and height - to_height > 2 * (width - to_width)
+    return _PILLOW >= (12, 2) and to_height < height and height > 100 * width
 
 
 def axis_of(interpolation: str, size: int, to: int, start: int, count: int) -> Axis:

@@ -159,6 +159,11 @@ class HostCall:
         self._held.append(array)
         return _address(array)
 
+    def put_pixels(self, pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
+        """Address of the pixels (H, W, 3) where they lie, and the bytes from row to row and from pixel to pixel."""
+        self._held.append(pixels)
+        return pixels.__array_interface__["data"][0], pixels.strides[0], pixels.strides[1]
+
     def held(self, loaded: _Held) -> tuple[int, ...]:
         """Addresses of what `Runner.load` keeps."""
         return loaded.addresses

@@ -6,11 +6,14 @@ N samples, D embedding dimension, K classes. Samples come class by class: those 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fieldshot.images import Picture, Preprocessing
 
 __all__ = [
     "Classifier",
@@ -137,6 +140,10 @@ class Ops(Protocol):
     name: str
     about: str  # what runs, in words for a person
     threads: int  # that may call at once and finish sooner by it
+
+    def preprocess(self, pictures: Sequence[Picture], spec: Preprocessing) -> Float32:
+        """Resize, crop and normalise pictures of any sizes: uint8 RGB -> (N, 3, height, width), as ``spec.apply``."""
+        ...
 
     def absorb(self, Z: Any, starts: Index) -> tuple[Float32, Float64]:
         """Transform embeddings and add up each class's: (N, D) any float -> (N, D) float32, (K, D) float64.

@@ -6,10 +6,12 @@ D embedding dimension, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from fieldshot.images import Picture, Preprocessing
 from fieldshot.ops.blocked import TILE, System, fit_blocked
 from fieldshot.ops.interface import (
     Classifier,
@@ -22,6 +24,7 @@ from fieldshot.ops.interface import (
     Support,
     Transduction,
 )
+from fieldshot.ops.preprocessing import launch_preprocess
 from fieldshot.ops.runner import Call, Runner
 
 __all__ = ["KernelOps", "launch_moment"]
@@ -44,6 +47,14 @@ class KernelOps:
         self.name = runner.name
         self.about = runner.about
         self.threads = runner.threads
+
+    def preprocess(self, pictures: Sequence[Picture], spec: Preprocessing) -> Float32:
+        """Resize, crop and normalise pictures of any sizes in one launch: uint8 RGB -> (N, 3, height, width)."""
+        with self.runner.call() as call:
+            out = call.out(np.float32, len(pictures), 3, *spec.size)
+            launch_preprocess(call, pictures, spec, out)
+            (inputs,) = call.fetch()
+        return inputs
 
     def absorb(self, Z: Any, starts: Index) -> tuple[Float32, Float64]:
         """Transform embeddings and add up each class's: (N, D) any float -> (N, D) float32, (K, D) float64."""

@@ -27,10 +27,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fieldshot.images import Picture, Preprocessing
 from fieldshot.ops.interface import (
     Classifier,
     Float32,
@@ -55,6 +57,13 @@ class ReferenceOps:
     name = "reference"
     about = "NumPy"
     threads = 1  # NumPy's products have threads of their own
+
+    def preprocess(self, pictures: Sequence[Picture], spec: Preprocessing) -> Float32:
+        """Resize, crop and normalise pictures by Pillow: uint8 RGB -> (N, 3, height, width)."""
+        inputs = np.empty((len(pictures), 3, *spec.size), np.float32)
+        for picture, out in zip(pictures, inputs, strict=True):
+            spec.apply(picture, out)
+        return inputs
 
     def absorb(self, Z: Any, starts: Index) -> tuple[Float32, Float64]:
         """Transform embeddings and add up each class's: (N, D) any float -> (N, D) float32, (K, D) float64.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fieldshot.ops.interface import Classifier
@@ -20,6 +21,13 @@ class Call(Protocol):
 
     def put(self, array: NDArray[Any] | None) -> int | None:
         """Address of a copy of the array, or of itself, for kernels to read."""
+        ...
+
+    def put_pixels(self, pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
+        """Address of the like of pixels (H, W, 3), and the bytes from row to row and from pixel to pixel.
+
+        The three bytes of a pixel lie together, and the pixels of a row one after the other.
+        """
         ...
 
     def held(self, loaded: Any) -> tuple[int, ...]:

@@ -1,0 +1,71 @@
+"""Pictures made ready for a network on this CPU: by kernels where there are any, else by Pillow and NumPy."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldshot.errors import DeviceError
+from fieldshot.images import Picture, Preprocessing, pixels_in_place
+from fieldshot.images.preprocessing import Interpolation
+from fieldshot.ops.host import HostRunner, library
+from fieldshot.ops.interface import Float32
+from fieldshot.ops.preprocessing import launch_preprocess
+
+__all__ = ["at_hand", "prepare"]
+
+_log = logging.getLogger("fieldshot")
+
+
+def at_hand(picture: Picture) -> Picture:
+    """The picture where it can be cut up and prepared without a copy, which may be an array on an image's memory."""
+    pixels = pixels_in_place(picture) if _host() else None
+    return picture if pixels is None else pixels
+
+
+def prepare(picture: Picture, spec: Preprocessing, out: Float32) -> None:
+    """Do what ``spec.apply(picture, out)`` does, the quickest way there is on this CPU.
+
+    Pillow does it where there are no kernels, where it keeps an image in several pieces, and if it is of a version that
+    resizes another way than the kernels do.
+    """
+    runner, pixels = _host(), at_hand(picture)
+    if runner is None or not isinstance(pixels, np.ndarray) or not _agrees(spec.interpolation):
+        spec.apply(picture, out)
+    else:
+        _prepare(runner, pixels, spec, out)
+
+
+def _prepare(runner: HostRunner, pixels: NDArray[np.uint8], spec: Preprocessing, out: Float32) -> None:
+    with runner.call() as call:
+        launch_preprocess(call, [pixels], spec, out.ctypes.data)
+
+
+@cache
+def _host() -> HostRunner | None:
+    """The CPU kernels, if there are any."""
+    try:
+        return HostRunner(library(), "host")
+    except DeviceError as error:
+        _log.info("pictures are resized by Pillow, slower: %s", error)
+        return None
+
+
+@cache
+def _agrees(interpolation: Interpolation) -> bool:
+    """Whether the kernels resize as this Pillow does, to the bit: wide pictures, tall ones, and larger ones."""
+    runner = _host()
+    assert runner is not None
+    spec = Preprocessing(size=(7, 11), resize="stretch", interpolation=interpolation)
+    out = np.empty((3, *spec.size), np.float32)
+    for shape in ((9, 24), (31, 12), (40, 10), (203, 2), (3, 4)):
+        numbers = np.arange(3 * shape[0] * shape[1])
+        pixels = np.array([0, 90, 255], np.uint8)[numbers * numbers % 31 % 3].reshape(*shape, 3)
+        _prepare(runner, pixels, spec, out)
+        if not np.array_equal(out, spec.apply(pixels)):
+            _log.warning("pictures are resized by Pillow, slower: this version of it does %s another way", interpolation)
+            return False
+    return True
