@@ -63,7 +63,7 @@ DEVICE void along(const Lines& lines, int line, int count, Level* to, int pitch)
   for (int l = 0; l < count; l += GROUP)
     for (int x = 0, next; x < lines.columns; x = next) {
       for (next = x + 1; next < lines.columns && from[next] + taps - from[x] <= SPAN;) ++next;
-      Vec<int> sums[CHANNELS];
+      Vec<int> sums[CHANNELS] = {};
       // One piece; only a column that takes more than SPAN pixels comes alone, and in several.
       for (int piece = 0; piece < taps; piece += SPAN) {
         const int first = from[x] + piece, size = least(SPAN, from[next - 1] + taps - first);

@@ -71,6 +71,5 @@ KERNEL(preprocess, PreprocessParams) {
         for (int x = warp_lane(); x < columns; x += WARP)
           out[(size_t)y * down + (size_t)x * right] = p.values[256 * c + channel[y * PITCH + x * CHANNELS]];
     }
-    sync();  // before the next picture's lines come in
   }
 }

@@ -43,6 +43,12 @@ class PoisonedCall(HostCall):
             self.declare(self._held[-1])
         return address
 
+    def put_pixels(self, pixels: np.ndarray) -> tuple[int, int, int]:
+        """In a check build a copy of just these, so that whatever lies around them is out of bounds."""
+        pixels = pixels if self.runner.name == "host" else np.ascontiguousarray(pixels)
+        self.declare(pixels)
+        return super().put_pixels(pixels)
+
     def scratch(self, dtype: type, *shape: int) -> int:
         self._held.append(np.empty(shape, dtype))
         return self._poisoned(self._held[-1].ctypes.data, self._held[-1])

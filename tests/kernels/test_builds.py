@@ -1,4 +1,4 @@
-"""The conformance suite again, where a build needs a process of its own: sanitizers, PyCUDA on the stand-in driver."""
+"""The conformance suites again, where a build needs a process of its own: sanitizers, PyCUDA on the stand-in driver."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from check_build import build, memory_environment
 from driver_build import build_driver, driver_environment, missing
 
 HERE = Path(__file__).parent
+SUITES = [HERE / "test_conformance.py", HERE / "test_preprocess.py"]
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ to build the check machine")
 
 
 def run_suite(ops: str, environment: dict[str, str]) -> str:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "test_conformance.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, SUITES)]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=builds.ROOT, env={**environment, "FIELDSHOT_TEST_OPS": ops}
     )

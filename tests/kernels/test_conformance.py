@@ -5,14 +5,11 @@ It runs here on the host build and on the race build of the check machine; test_
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import builds
 from fieldshot.ops import Classifier
 from fieldshot.ops.blocked import fit_blocked
 from problems import errors_of, problem
@@ -20,16 +17,8 @@ from problems import errors_of, problem
 # Sums of D products in float32, against the largest number of the result. Where there are many samples for their
 # dimensions the system's condition number (up to about N D / 200) multiplies that.
 TOLERANCE = 2e-5
-BUILDS = [builds.asked()] if builds.asked() != "host" else ["host", "race"]
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pycuda")
-
-
-@pytest.fixture(scope="module", params=BUILDS)
-def ops(request: pytest.FixtureRequest):
-    if request.param in {"race", "memory"} and shutil.which("g++") is None:
-        pytest.skip("needs g++ to build the check machine")
-    return builds.make(request.param)
 
 
 def assert_conforms(ops, counts, D, **options):

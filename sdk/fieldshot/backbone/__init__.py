@@ -212,30 +212,28 @@ class Backbone:
             times.append(perf_counter() - start)
         return 1e3 * sorted(times)[2]
 
-    def preprocess(self, picture: Picture, out: Floats | None = None) -> Floats:
-        """Turn a picture into the input of the network, to the bit as ``preprocessing.apply``, only sooner.
+    def preprocess(self, image: object) -> Floats:
+        """Turn a picture into the input of the network: to the bit what ``preprocessing.apply`` gives, only sooner.
 
         Parameters
         ----------
-        picture : ndarray of shape (H, W, 3), dtype uint8, or PIL.Image.Image of mode RGB
-            As ``fieldshot.images.read`` or ``decode`` returns it.
-        out : ndarray of shape (3, height, width), dtype float32, optional
-            Where to write the result, in one piece.
+        image : str or os.PathLike or PIL.Image.Image or ndarray
+            A file, a Pillow image, or a uint8 RGB array of shape (H, W, 3).
 
         Returns
         -------
         ndarray of shape (3, height, width), dtype float32
-            ``out``, or a new array.
 
         Raises
         ------
         PictureError
-            As ``preprocessing.apply``.
+            If it cannot be read, or is so long and narrow that covering the size would take too many pixels.
+        MissingFileError
+            If there is no such file.
         """
-        if out is None:
-            out = np.empty((3, *self.preprocessing.size), np.float32)
-        prepare(picture, self.preprocessing, out)
-        return out
+        inputs = np.empty((3, *self.preprocessing.size), np.float32)
+        prepare(decode(image), self.preprocessing, inputs)
+        return inputs
 
     def run(self, inputs: Floats) -> Floats:
         """Run the network alone: inputs (N, 3, height, width) that are preprocessed already -> (N, D), float32."""

@@ -33,7 +33,8 @@ def prepare(picture: Picture, spec: Preprocessing, out: Float32) -> None:
     resizes another way than the kernels do.
     """
     runner, pixels = _host(), at_hand(picture)
-    if runner is None or not isinstance(pixels, np.ndarray) or not _agrees(spec.interpolation):
+    fits = out.shape == (3, *spec.size) and out.dtype == np.float32 and out.flags.c_contiguous
+    if runner is None or not isinstance(pixels, np.ndarray) or not fits or not _agrees(spec.interpolation):
         spec.apply(picture, out)
     else:
         _prepare(runner, pixels, spec, out)
