@@ -276,3 +276,83 @@ assert allocated - freed < 12, (allocated, freed)
 """,
         environment,
     )
+
+
+PICTURES = """
+from fieldshot.images import Preprocessing
+from fieldshot.ops import ReferenceOps, find_ops
+from fieldshot.ops.preprocessing import launch_preprocess
+
+spec = Preprocessing(size=(16, 24), crop=0.9, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
+frames = [rng.integers(0, 256, shape).astype(np.uint8) for shape in ((30, 50, 3), (90, 20, 3), (5, 7, 3), (40, 40, 4))]
+frames = [frame[..., :3] for frame in frames]
+expected = np.stack([spec.apply(frame) for frame in frames])
+ops = find_ops()
+count = lambda name: driver().standin_calls(name)
+"""
+
+
+def test_pictures_are_sent_at_once_and_waited_for_once(environment: dict[str, str]) -> None:
+    done = run(
+        PICTURES
+        + """
+assert np.array_equal(ops.preprocess(frames, spec), expected)
+names = (b"cuMemcpyHtoDAsync_v2", b"cuLaunchKernel", b"cuStreamSynchronize")
+before = [count(name) for name in names]
+ops.preprocess(frames, spec)
+print([count(name) - start for name, start in zip(names, before)])
+""",
+        environment,
+    )
+    assert done.stdout == "[1, 1, 1]\n"
+
+
+def test_what_the_network_sees_stays_on_the_device(environment: dict[str, str]) -> None:
+    run(
+        PICTURES
+        + """
+N, D = len(frames), expected[0].size
+waits = count(b"cuStreamSynchronize")
+with ops.runner.call() as call:
+    inputs = call.scratch(np.float32, *expected.shape)
+    launch_preprocess(call, frames, spec, inputs)
+    call.launch("transform", 1, Z=inputs, U=call.out(np.float32, N, D), N=N, D=D)  # for a network
+    assert count(b"cuStreamSynchronize") == waits
+    (U,) = call.fetch()
+wanted, _ = ReferenceOps().absorb(expected.reshape(N, D), np.array([0, N], np.int32))
+np.testing.assert_allclose(U, wanted, atol=1e-6)
+""",
+        environment,
+    )
+
+
+def test_frames_too_large_for_pinned_memory(environment: dict[str, str]) -> None:
+    run(
+        PICTURES
+        + """
+import fieldshot.device.memory
+fieldshot.device.memory._LARGE_BYTES = 2000
+assert np.array_equal(ops.preprocess(frames, spec), expected)
+frames[0] = frames[0][:, ::-1]
+assert np.array_equal(ops.preprocess(frames, spec)[0], spec.apply(frames[0]))
+""",
+        environment,
+    )
+
+
+def test_threads_preprocess_at_once(environment: dict[str, str]) -> None:
+    run(
+        PICTURES
+        + """
+wrong = []
+def work(frame, inputs):
+    for _ in range(10):
+        if not np.array_equal(ops.preprocess([frame], spec)[0], inputs):
+            wrong.append("another input")
+threads = [threading.Thread(target=work, args=both) for both in zip(frames, expected)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert not wrong
+""",
+        environment,
+    )
