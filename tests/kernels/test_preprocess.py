@@ -86,7 +86,9 @@ def test_a_batch_of_many_sizes(ops: Any, interpolation: Any) -> None:
     ],
 )
 def test_far_down_and_up(ops: Any, height: int, width: int, size: tuple[int, int]) -> None:
-    spec = Preprocessing(size=size, resize="stretch", interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    spec = Preprocessing(
+        size=size, resize="stretch", interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
+    )
     assert_conforms(ops, [noise(height, width)], spec)
 
 

@@ -9,6 +9,7 @@ Environment:
     STANDIN_TENSORRT_BUILD_S      how long a build takes (0)
     STANDIN_TENSORRT_WRONG        precision ("float16") that it computes wrongly, as some versions do transformers
     STANDIN_TENSORRT_WRONG_FROM   batch size from which on it computes wrongly
+    STANDIN_TENSORRT_NAN          1: it gives NaN
     STANDIN_TENSORRT_REFUSES      precision whose networks it cannot parse
 """
 
@@ -226,6 +227,8 @@ class IExecutionContext:
             wrong_from = int(os.environ.get("STANDIN_TENSORRT_WRONG_FROM", "1000"))
             if self._engine.precision == os.environ.get("STANDIN_TENSORRT_WRONG") or len(embeddings) >= wrong_from:
                 embeddings = embeddings[:, ::-1]
+            if os.environ.get("STANDIN_TENSORRT_NAN"):
+                embeddings = embeddings * np.nan
             _array(target, embeddings.shape)[:] = embeddings
             self._pending.clear()
 

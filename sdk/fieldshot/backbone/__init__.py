@@ -21,6 +21,7 @@ from fieldshot.backbone.pipeline import outputs
 from fieldshot.backbone.views import MOST, check_budget, check_views, views_of
 from fieldshot.errors import BundleError, OptionError, PictureError
 from fieldshot.images import Picture, Preprocessing, as_items, decode
+from fieldshot.ops import Pending
 from fieldshot.ops.pictures import at_hand, prepare
 
 __all__ = ["Backbone", "Bundle", "as_items"]
@@ -267,6 +268,30 @@ class Backbone:
             If ``batch_size`` is not above 0.
         """
         return self.embed_with(as_items(images), decode, batch_size=batch_size, progress=progress)
+
+    def pending(self, items: Iterable[object]) -> Pending | None:
+        """Leave a picture to the device that runs the network, for a head there to answer it without a wait in between.
+
+        Parameters
+        ----------
+        items : iterable of pictures
+            As ``fieldshot.images.as_items`` gives it; untouched unless it is one.
+
+        Returns
+        -------
+        Pending or None
+            The embedding, (1, D), to be computed; the picture is read by then. None for other than one picture, or one
+            view of it, and where the network does not run on such a device.
+
+        Raises
+        ------
+        PictureError, MissingFileError
+            As in ``embed``.
+        """
+        make = self._engine.pending
+        if make is None or self.views > 1 or not isinstance(items, Sized) or len(items) != 1:
+            return None
+        return make([decode(item) for item in items], self.preprocessing)
 
     def embed_with(
         self,

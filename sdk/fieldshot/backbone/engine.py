@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Engine"]
+from fieldshot.images import Picture, Preprocessing
+from fieldshot.ops import Pending
+
+__all__ = ["Engine", "FromPictures"]
 
 Floats = npt.NDArray[np.float32]
+FromPictures = Callable[[Sequence[Picture], Preprocessing], Pending]
 
 
 class Engine(Protocol):
@@ -47,6 +51,11 @@ class Engine(Protocol):
     @property
     def batch_sizes(self) -> Sequence[int]:
         """Sizes of batches that run differently, so that each has to be checked."""
+        ...
+
+    @property
+    def pending(self) -> FromPictures | None:
+        """Makes embeddings of pictures, to be computed from the preprocessing on; None where no device does that."""
         ...
 
     def run(self, batch: Floats) -> Floats:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fieldshot.backbone.engine import Engine
+from fieldshot.backbone.engine import Engine, FromPictures
 
 __all__ = ["Handover"]
 
@@ -90,6 +90,11 @@ class Handover:
     def batch_sizes(self) -> Sequence[int]:
         """Sizes of batches that run differently."""
         return self._engine.batch_sizes
+
+    @property
+    def pending(self) -> FromPictures | None:
+        """As `Engine.pending`."""
+        return self._engine.pending
 
     def run(self, batch: Floats) -> Floats:
         """As `Engine.run`."""

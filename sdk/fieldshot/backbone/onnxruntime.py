@@ -50,6 +50,7 @@ class OnnxRuntimeEngine:
     """
 
     name = "onnxruntime"
+    pending = None
     batch_sizes = ()  # the whole verification set at once says it all
     batch_size = 2  # of runs on one core; more gain nothing, and a worker's pictures no longer fit its cache
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,8 @@ from fieldshot.head.learning import Progress, learned
 from fieldshot.head.neighbours import Neighbours, neighbours
 from fieldshot.head.statistics import ClassStatistics, joined, pooled
 from fieldshot.head.transduction import adapted
-from fieldshot.ops import Classifier, Ops, Prediction, Prior, find_ops
+from fieldshot.ops import Classifier, Ops, Pending, Prediction, Prior, find_ops
+from fieldshot.ops.kernels import KernelOps
 from fieldshot.ops.reference import softmax
 
 if TYPE_CHECKING:
@@ -256,7 +258,7 @@ class FewShotHead(Estimator):
         """Cosine of each embedding with each class mean, in the order of `classes_`: (N, D) -> (N, K)."""
         return self.log_proba_and_cosines(Z)[1]
 
-    def log_proba_and_cosines(self, Z: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def log_proba_and_cosines(self, Z: ArrayLike | Pending) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """`predict_log_proba` and `cosines` together, for the price of one."""
         answers = self._answers(self._fitted(), Z, cosines=True)
         assert answers.cosines is not None  # asked for
@@ -386,12 +388,17 @@ class FewShotHead(Estimator):
             _TEMPERATURE_WEIGHT,
         )
 
-    def _answers(self, fitted: _Fitted, Z: ArrayLike, *, cosines: bool = False) -> Prediction:
-        Z = checked_embeddings(Z, expected=fitted.classifier.weights.shape[1], name=type(self).__name__)
+    def _answers(self, fitted: _Fitted, Z: ArrayLike | Pending, *, cosines: bool = False) -> Prediction:
+        checked = partial(checked_embeddings, expected=fitted.classifier.weights.shape[1], name=type(self).__name__)
         if fitted.ops is None:
             self._state = fitted = fitted.on(self._ops())
         assert fitted.ops is not None
-        answers = fitted.ops.predict(fitted.loaded[0], Z, cosines=cosines)
+        if isinstance(Z, Pending) and isinstance(fitted.ops, KernelOps) and fitted.ops.runner is Z.runner:
+            answers, Z = fitted.ops.predict_pending(fitted.loaded[0], Z, cosines=cosines)
+            Z = checked(Z)  # after the fact: before they were nowhere to look at
+        else:
+            Z = checked(Z.fetch() if isinstance(Z, Pending) else Z)
+            answers = fitted.ops.predict(fitted.loaded[0], Z, cosines=cosines)
         if fitted.neighbours is None:
             return answers
         logits = fitted.neighbours.beside(answers.logits, fitted.ops.predict(fitted.loaded[1], Z).logits)

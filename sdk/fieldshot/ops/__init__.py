@@ -17,6 +17,7 @@ from fieldshot.ops.interface import (
     Support,
     Transduction,
 )
+from fieldshot.ops.pending import Pending
 from fieldshot.ops.reference import ReferenceOps
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Float64",
     "Index",
     "Ops",
+    "Pending",
     "Prediction",
     "Prior",
     "ReferenceOps",

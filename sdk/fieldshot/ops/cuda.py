@@ -36,7 +36,8 @@ class CudaOps(KernelOps):
     """
 
     def __init__(self, index: int = 0) -> None:
-        super().__init__(CudaRunner(find_device(index)))
+        self.cuda = CudaRunner(find_device(index))
+        super().__init__(self.cuda)
 
 
 class CudaRunner:
@@ -112,6 +113,11 @@ class CudaCall:
 
     def __exit__(self, *raised: Any) -> bool | None:
         return self._workspace.__exit__(*raised)
+
+    @property
+    def space(self) -> Workspace:
+        """Its stream and memory, inside its ``with``."""
+        return self._space
 
     def put(self, array: NDArray[Any] | None) -> int | None:
         """Address of a copy of the array."""

@@ -24,6 +24,7 @@ from fieldshot.ops.interface import (
     Support,
     Transduction,
 )
+from fieldshot.ops.pending import Pending
 from fieldshot.ops.preprocessing import launch_preprocess
 from fieldshot.ops.runner import Call, Runner
 
@@ -149,7 +150,7 @@ class KernelOps:
 
     def predict(self, loaded: Any, Z: Any, *, top: int = 1, cosines: bool = False) -> Prediction:
         """Transform embeddings (N, D) and answer, with the `top` best classes each: one launch for a batch."""
-        held, temperature, (K, D) = loaded
+        K, D = loaded[2]
         Z, top = _float32(Z), min(top, K)
         rows = max(1, _CHUNK_BYTES // (4 * D + 24 * K))
         if len(Z) > rows:
@@ -160,29 +161,40 @@ class KernelOps:
                 np.concatenate([part.best for part in parts]),
                 np.concatenate([part.cosines for part in parts if part.cosines is not None]) if cosines else None,
             )
-        N = len(Z)
         with self.runner.call() as call:
-            weights, bias, prototypes = call.held(held)
-            call.launch(
-                "predict",
-                -(-N // _QUERIES),
-                4 * _QUERIES * D,
-                Z=call.put(Z),
-                weights=weights,
-                bias=bias,
-                prototypes=prototypes,
-                logits=call.out(np.float64, N, K),
-                probabilities=call.out(np.float64, N, K),
-                best=call.out(np.int32, N, top),
-                cosines=call.out(np.float64, N, K) if cosines else None,
-                scale=temperature,
-                N=N,
-                D=D,
-                K=K,
-                top=top,
-            )
-            logits, probabilities, best, *nearness = call.fetch()
-        return Prediction(logits, probabilities, best, nearness[0] if cosines else None)
+            self._launch_predict(call, loaded, call.put(Z), len(Z), top, cosines)
+            return _prediction(*call.fetch())
+
+    def predict_pending(
+        self, loaded: Any, Z: Pending, *, top: int = 1, cosines: bool = False
+    ) -> tuple[Prediction, Float32]:
+        """As `predict`, of embeddings that are made on this very device on the way; they come along."""
+        with self.runner.call() as call:
+            self._launch_predict(call, loaded, Z.launch(call), Z.shape[0], min(top, loaded[2][0]), cosines)
+            embeddings, *answers = call.fetch()
+        return _prediction(*answers), embeddings
+
+    def _launch_predict(self, call: Call, loaded: Any, Z: int | None, N: int, top: int, cosines: bool) -> None:
+        held, temperature, (K, D) = loaded
+        weights, bias, prototypes = call.held(held)
+        call.launch(
+            "predict",
+            -(-N // _QUERIES),
+            4 * _QUERIES * D,
+            Z=Z,
+            weights=weights,
+            bias=bias,
+            prototypes=prototypes,
+            logits=call.out(np.float64, N, K),
+            probabilities=call.out(np.float64, N, K),
+            best=call.out(np.int32, N, top),
+            cosines=call.out(np.float64, N, K) if cosines else None,
+            scale=temperature,
+            N=N,
+            D=D,
+            K=K,
+            top=top,
+        )
 
     def adapt(
         self,
@@ -250,6 +262,10 @@ def launch_moment(runner: Runner, call: Call, U: int | None, before: int | None,
     }
     call.launch("moment", tiles * slices, **fields)
     call.launch("moment_reduce", -(-D // (_STRIP * runner.warps)), **fields)
+
+
+def _prediction(logits: Float64, probabilities: Float64, best: Index, cosines: Float64 | None = None) -> Prediction:
+    return Prediction(logits, probabilities, best, cosines)
 
 
 def _float32(Z: Any) -> Float32:

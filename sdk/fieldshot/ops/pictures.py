@@ -67,6 +67,8 @@ def _agrees(interpolation: Interpolation) -> bool:
         pixels = np.array([0, 90, 255], np.uint8)[numbers * numbers % 31 % 3].reshape(*shape, 3)
         _prepare(runner, pixels, spec, out)
         if not np.array_equal(out, spec.apply(pixels)):
-            _log.warning("pictures are resized by Pillow, slower: this version of it does %s another way", interpolation)
+            _log.warning(
+                "pictures are resized by Pillow, slower: this version of it does %s another way", interpolation
+            )
             return False
     return True

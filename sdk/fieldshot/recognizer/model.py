@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fieldshot.errors import FieldshotError
 from fieldshot.gallery import Snapshot
 from fieldshot.head import FewShotHead
+from fieldshot.ops import Pending
 
 __all__ = ["Answer", "Model", "Recognition"]
 
@@ -124,8 +125,8 @@ class Model:
                 hint="enrol another label, or reject pictures of something else",
             )
 
-    def answers(self, embeddings: NDArray[np.float32]) -> list[Answer]:
-        """Decide on embeddings (N, D).
+    def answers(self, embeddings: NDArray[np.float32] | Pending) -> list[Answer]:
+        """Decide on embeddings (N, D), also on those that a device has yet to compute.
 
         The best label is the answer if the embedding reaches the head's threshold for known things and
         the label's own negatives do not score above it. They do not pass the answer on to the next best

@@ -293,8 +293,10 @@ class Recognizer:
         start = time.perf_counter()
         model = self._current()
         model.check()
-        embeddings = self.backbone.embed(as_items(images), progress=progress)
-        answers = model.answers(embeddings) if len(embeddings) else []
+        items = as_items(images)
+        pending = self.backbone.pending(items)
+        embeddings = self.backbone.embed(items, progress=progress) if pending is None else pending
+        answers = model.answers(embeddings) if embeddings.shape[0] else []
         latency_ms = (time.perf_counter() - start) * 1e3 / max(len(answers), 1)
         by = model.version, self.backbone.runs
         return [Recognition(a.label, a.confidence, a.scores, latency_ms, a.label is not None, *by) for a in answers]

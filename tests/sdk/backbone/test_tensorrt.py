@@ -383,3 +383,78 @@ def test_the_command_waits_for_the_plan_and_says_what_runs(bundle: Path, environ
     assert done.returncode == 0, done.stderr
     assert "name tensorrt, version TensorRT 10.3.0, device Stand-in" in done.stdout
     assert "WARNING: building the TensorRT plan of tiny-0 in float16 for Stand-in, once" in done.stderr
+
+
+ENROLLED = """
+    import tempfile
+    recognizer = Recognizer.create(tempfile.mkdtemp() + "/site.gallery", BUNDLE, engine="tensorrt")
+    recognizer.enroll("one", [PICTURES[i] // 2 for i in range(0, 8)])
+    recognizer.enroll("two", [PICTURES[i] // 2 + 120 for i in range(8, 16)])
+    driver = ctypes.CDLL("libcuda.so.1")
+    driver.standin_calls.restype = ctypes.c_long
+    def calls(name):
+        return driver.standin_calls(name.encode())
+    """
+
+
+def test_a_recognition_is_one_wait(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        recognizer.recognize(PICTURES[0])  # the head's classifier goes to the device
+        for picture in PICTURES[16:20]:
+            waits = calls("cuStreamSynchronize"), calls("cuMemcpyDtoH_v2"), calls("cuCtxSynchronize")
+            found = recognizer.recognize(picture)
+            assert calls("cuStreamSynchronize") == waits[0] + 1
+            assert (calls("cuMemcpyDtoH_v2"), calls("cuCtxSynchronize")) == waits[1:]
+            assert found.engine == "tensorrt float32"
+            model = recognizer._current()
+            (apart,) = model.answers(recognizer.backbone.embed([picture]))
+            assert apart.label == found.label
+            for name, score in apart.scores.items():
+                assert abs(found.scores[name] - score) < 1e-5
+        """
+    run(dedent(ENROLLED) + dedent(program), bundle, environment)
+
+
+def test_where_the_head_computes_elsewhere_the_embedding_comes_back(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        pending = recognizer.backbone.pending([PICTURES[0]])
+        np.testing.assert_allclose(pending.fetch(), recognizer.backbone.embed(PICTURES[:1]), atol=1e-5)
+        from fieldshot import FewShotHead
+        Z = recognizer.backbone.embed(PICTURES[:12])
+        there, here = (FewShotHead(device=d).fit(Z, np.arange(12) % 2) for d in ("cuda", "host"))
+        for head in (there, here):
+            got = head.log_proba_and_cosines(recognizer.backbone.pending(PICTURES[20:21]))
+            want = head.log_proba_and_cosines(recognizer.backbone.embed(PICTURES[20:21]))
+            np.testing.assert_allclose(got, want, atol=1e-4)
+        """
+    run(dedent(ENROLLED) + dedent(program), bundle, environment)
+
+
+def test_an_embedding_that_is_not_finite_is_no_answer(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        from fieldshot.errors import EmbeddingError
+        try:
+            recognizer.recognize(PICTURES[0])
+        except EmbeddingError as error:
+            print(error)
+        """
+    done = run(dedent(ENROLLED) + "os.environ['STANDIN_TENSORRT_NAN'] = '1'" + dedent(program), bundle, environment)
+    assert "embeddings must be finite (got NaN in row 0)" in done.stdout
+
+
+def test_bad_frames(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        from fieldshot.errors import PictureError
+        for frame in (np.zeros((0, 0, 3), np.uint8), np.zeros((4, 4, 7), np.uint8), np.zeros((2, 1 << 20, 3), np.uint8)):
+            try:
+                recognizer.recognize(frame)
+            except PictureError as error:
+                print(error)
+            else:
+                raise SystemExit("not refused")
+        grey, alpha = np.full((50, 40), 90, np.uint8), np.full((50, 40, 4), 90, np.uint8)
+        from PIL import Image
+        for picture in (Image.fromarray(grey), Image.fromarray(alpha, "RGBA")):
+            recognizer.recognize(picture)
+        """
+    run(dedent(ENROLLED) + dedent(program), bundle, environment)

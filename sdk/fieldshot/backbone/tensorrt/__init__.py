@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fieldshot.backbone.bundle import Bundle
+from fieldshot.backbone.engine import FromPictures
 from fieldshot.backbone.tensorrt import plans
 from fieldshot.backbone.tensorrt.building import Progress, build
 from fieldshot.backbone.tensorrt.library import NAME, VERSION
 from fieldshot.backbone.tensorrt.running import Running
 from fieldshot.device import Device, find_device
-from fieldshot.errors import EngineError
+from fieldshot.errors import DeviceError, EngineError
+from fieldshot.images import Picture, Preprocessing
+from fieldshot.ops import Pending, find_ops
+from fieldshot.ops.cuda import CudaCall, CudaOps, CudaRunner
+from fieldshot.ops.preprocessing import launch_preprocess
+from fieldshot.ops.runner import Call
 from fieldshot.system import cores
 
 __all__ = ["TensorRTEngine", "is_built"]
@@ -76,6 +83,7 @@ class TensorRTEngine:
             plans.remove(terms)
             plan = plans.obtain(terms, built, lambda: progress and progress(0.0))
             self._running = Running(device, plan.data, bundle.dim)
+        self._runner = _runner(index)
         self._plan_built, self._plan_bytes = plan.built, len(plan.data)
 
     def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -96,6 +104,25 @@ class TensorRTEngine:
 
     run_beside = run
 
+    @property
+    def pending(self) -> FromPictures | None:
+        """Makes embeddings of pictures where there are kernels for this device; else `run` it is."""
+        return None if self._runner is None else self._pending
+
+    def _pending(self, pictures: Sequence[Picture], spec: Preprocessing) -> Pending:
+        assert self._runner is not None  # `pending`
+        running, N = self._running, len(pictures)
+
+        def launch(call: Call) -> int:
+            assert isinstance(call, CudaCall)  # of this runner
+            embeddings = call.out(np.float32, N, running.dim)
+            inputs = call.scratch(np.float32, N, 3, *spec.size)
+            launch_preprocess(call, pictures, spec, inputs)
+            running.launch(call.space, inputs, embeddings, (N, 3, *spec.size))
+            return embeddings
+
+        return Pending((N, running.dim), self._runner, launch)
+
     def info(self) -> dict[str, Any]:
         """Versions, device, precision and the plan's age."""
         device = self._running.device
@@ -107,6 +134,17 @@ class TensorRTEngine:
             "plan": {"built": self._plan_built, "size_bytes": self._plan_bytes},
             "memory_bytes": self._running.memory_bytes,
         }
+
+
+def _runner(index: int) -> CudaRunner | None:
+    """The kernels of a device, which are those of its heads; None where there are none."""
+    try:
+        ops = find_ops(f"cuda:{index}")
+    except DeviceError as error:
+        _log.info("pictures are made ready on the CPU, for there are no kernels for the device: %s", error)
+        return None
+    assert isinstance(ops, CudaOps)
+    return ops.cuda
 
 
 def is_built(bundle: Bundle, precision: str, index: int) -> bool:

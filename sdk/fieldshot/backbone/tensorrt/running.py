@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from fieldshot.backbone.tensorrt.library import LOGGER, NAME, VERSION, refusals, trt
-from fieldshot.device import Device
+from fieldshot.device import Device, Workspace
 from fieldshot.errors import EngineError
 
 __all__ = ["Running"]
@@ -43,7 +42,7 @@ class Running:
     def __init__(self, device: Device, plan: bytes, dim: int) -> None:
         self.device = device
         self.dim = dim
-        self._idle: deque[trt.IExecutionContext] = deque()  # each is one thread's at a time
+        self._contexts: WeakKeyDictionary[Workspace, trt.IExecutionContext] = WeakKeyDictionary()
         self._making = threading.Lock()
         with device.current(), refusals() as errors:
             self._runtime = trt.Runtime(LOGGER)
@@ -65,44 +64,47 @@ class Running:
     def run(self, batch: Floats) -> Floats:
         """Turn inputs (n, 3, height, width) into embeddings (n, D), both float32: one wait, at the end."""
         embeddings = np.empty((len(batch), self.dim), np.float32)
-        with self.device.workspace() as space, self._context() as context:
+        with self.device.workspace() as space:
             source = space.put(np.ascontiguousarray(batch, np.float32))
-            space.flush()
             target = space.result(embeddings.nbytes)
-            # TensorRT would allocate this memory for each context and keep it; a workspace shares it out.
-            context.set_device_memory(space.take(max(self.memory_bytes, 1)), self.memory_bytes)
-            context.set_tensor_address(_INPUT, source)
-            context.set_tensor_address(_OUTPUT, target)
-            with refusals() as errors:
-                done = context.set_input_shape(_INPUT, batch.shape) and context.execute_async_v3(space.stream.handle)
-            if not done:
-                raise EngineError(
-                    f"{NAME} {VERSION} must run a batch of shape {batch.shape} (got: {'; '.join(errors) or 'nothing'})",
-                    hint="try a smaller batch_size, or engine='onnxruntime'",
-                )
+            space.flush()
+            self.launch(space, source, target, batch.shape)
             space.fetch([(target, embeddings)])
         return embeddings
 
-    @contextmanager
-    def _context(self) -> Iterator[trt.IExecutionContext]:
-        """A context for one call; one that failed is not used again."""
-        try:
-            context = self._idle.pop()
-        except IndexError:
+    def launch(self, space: Workspace, source: int, target: int, shape: tuple[int, ...]) -> None:
+        """Start a run on a workspace's stream, from inputs at one address to embeddings at another."""
+        context = self._context(space)
+        # TensorRT would allocate this memory for each context and keep it; a workspace shares it out.
+        context.set_device_memory(space.take(max(self.memory_bytes, 1)), self.memory_bytes)
+        context.set_tensor_address(_INPUT, source)
+        context.set_tensor_address(_OUTPUT, target)
+        with refusals() as errors:
+            done = context.set_input_shape(_INPUT, shape) and context.execute_async_v3(space.stream.handle)
+        if not done:
+            raise EngineError(
+                f"{NAME} {VERSION} must run a batch of shape {shape} (got: {'; '.join(errors) or 'nothing'})",
+                hint="try a smaller batch_size, or engine='onnxruntime'",
+            )
+
+    def _context(self, space: Workspace) -> trt.IExecutionContext:
+        """The execution context that belongs to a workspace, and so to one run at a time."""
+        context = self._contexts.get(space)
+        if context is None:
             with self._making:
                 context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
             if context is None:
                 raise EngineError(
                     f"{NAME} {VERSION} must make an execution context (got none)",
                     hint="free memory on the device, or use engine='onnxruntime'",
-                ) from None
-        yield context
-        self._idle.append(context)
+                )
+            self._contexts[space] = context
+        return context
 
     def close(self) -> None:
         """Give back what TensorRT holds on the device; it does not run any more."""
         with self.device.current():
-            self._idle.clear()
+            self._contexts.clear()
             del self._engine, self._runtime
 
     def __del__(self) -> None:
