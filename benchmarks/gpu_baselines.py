@@ -98,9 +98,9 @@ def held_out_scores(
 
 
 def temperature(scores: Tensor, member: Tensor, counts: Tensor, expected_at: Tensor, prior_weight: float) -> Tensor:
-    """The factor with the least class-balanced log-loss, by bisection of its logarithm."""
-    N, K = scores.shape
-    weight = N / K * member @ (1 / counts)
+    """The factor with the least log-loss, a class of n counting n / (n + prior_weight), by bisection."""
+    weight = member @ (1 / (counts + prior_weight))
+    weight *= len(scores) / weight.sum()
     own, at = (member * scores).sum(1), expected_at.log()
     low, high = at - 10, at + 10
     for _ in range(BISECTIONS):

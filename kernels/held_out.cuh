@@ -47,8 +47,9 @@ DEVICE void held_out_row(const HeldOutParams& p, int i) {
   if (warp_lane() == 0) p.known[i] = known, p.unknown[i] = unknown;
 }
 
-// The factor on scores with the least class-balanced log-loss on held-out samples, under a log-normal prior
-// (temperature scaling, Guo et al., ICML 2017). By one block, a lane a sample; every lane gets it. The prior grows as
+// The factor on scores with the least log-loss on held-out samples, under a log-normal prior (temperature scaling, Guo
+// et al., ICML 2017). Of a class m samples are held out, and it counts m / (m + prior_weight): alike where all have as
+// many, less where its mean loss stands on a few. By one block, a lane a sample; every lane gets it. The prior grows as
 // scores shrink: by how much shorter offsets are under H^-1 than under the round covariance,
 // |A|^2 / (ridge tr A H^-1 A^T).
 //
@@ -57,10 +58,12 @@ DEVICE void held_out_row(const HeldOutParams& p, int i) {
 constexpr int HALVINGS = 10;
 
 DEVICE double temperature_of(const TemperatureParams& p) {
-  double total = 0, classes = 0;
-  for (int k = lane(); k < p.K; k += LANES)
-    if (p.counts[k] > 1 && p.starts[k + 1] > p.starts[k]) total += p.starts[k + 1] - p.starts[k], classes += 1;
-  total = block_sum(total), classes = block_sum(classes);
+  double total = 0, counted = 0;
+  for (int k = lane(); k < p.K; k += LANES) {
+    const double m = p.counts[k] > 1 ? p.starts[k + 1] - p.starts[k] : 0;
+    if (m > 0) total += m, counted += m / (m + p.prior_weight);
+  }
+  total = block_sum(total), counted = block_sum(counted);
 
   double squares = 0, shrunk = 0;
   for (int k = lane(); k < p.K; k += LANES) {
@@ -89,7 +92,8 @@ DEVICE double temperature_of(const TemperatureParams& p) {
         const float y = x[k] - largest, e = exp_of_negative((float)s * y);
         sum += e, first += e * y, second += e * y * y;
       }
-      const double mean = first / sum, weight = total / (classes * (p.starts[own + 1] - p.starts[own]));
+      const double m = p.starts[own + 1] - p.starts[own], weight = total / (counted * (m + p.prior_weight));
+      const double mean = first / sum;
       slope += weight * (mean - (x[own] - largest));
       curvature += weight * (second / sum - mean * mean);
     }

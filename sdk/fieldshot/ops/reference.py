@@ -331,10 +331,11 @@ def softmax(logits: Float64) -> Float64:
 
 
 def temperature(scores: Float64, index: Index, prior_scale: float, prior_samples: float) -> float:
-    """The factor on scores with the least class-balanced log-loss on held-out samples.
+    """The factor on scores with the least log-loss on held-out samples.
 
     Temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017) on
-    leave-one-out scores, with a log-normal prior around `prior_scale` worth `prior_samples` samples.
+    leave-one-out scores, with a log-normal prior around `prior_scale` worth `prior_samples` samples. A class of m of
+    them counts m / (m + prior_samples): alike where all have as many, less where its mean loss stands on a few.
 
     Parameters
     ----------
@@ -342,7 +343,7 @@ def temperature(scores: Float64, index: Index, prior_scale: float, prior_samples
     """
     if len(scores) == 0 or scores.shape[1] < 2:
         return prior_scale
-    weight = 1.0 / np.bincount(index, minlength=scores.shape[1])[index]
+    weight = 1.0 / (np.bincount(index, minlength=scores.shape[1]) + prior_samples)[index]
     weight *= len(index) / weight.sum()
     rows = np.arange(len(index))
 

@@ -9,15 +9,16 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from fieldshot import FewShotHead
 from fieldshot.head.calibration import open_set, whole_support_factor
 from fieldshot.ops import Support
 from fieldshot.ops.reference import held_out_cosines, softmax, temperature
 
 
-def held_out(seed, samples=200, classes=5, sharpness=2.0):
+def held_out(seed, counts, sharpness):
     rng = np.random.default_rng(seed)
-    index = rng.integers(0, classes, samples)
-    return rng.normal(size=(samples, classes)) + sharpness * np.eye(classes)[index], index
+    index = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    return rng.normal(size=(len(index), len(counts))) + sharpness * np.eye(len(counts))[index], index
 
 
 def test_softmax_rows_are_probabilities_at_any_size():
@@ -27,10 +28,13 @@ def test_softmax_rows_are_probabilities_at_any_size():
 
 @pytest.mark.parametrize("prior_scale", [1e-3, 1.0, 30.0])
 @pytest.mark.parametrize("sharpness", [0.0, 2.0, 50.0])
-def test_temperature_is_the_minimum_of_its_objective(prior_scale, sharpness):
-    scores, index = held_out(0, sharpness=sharpness)
-    weight = 1.0 / np.bincount(index)[index]
-    weight *= len(index) / weight.sum()
+@pytest.mark.parametrize("counts", [(40, 40, 40, 40, 40), (2, 40, 40, 9, 109)])
+def test_temperature_is_the_minimum_of_its_objective(prior_scale, sharpness, counts):
+    scores, index = held_out(0, counts, sharpness)
+    weight = np.ones(len(index))  # where classes are equal; else a class as a whole has n / (n + 5)
+    if len(set(counts)) > 1:
+        weight = 1.0 / (np.array(counts) + 5.0)[index]
+        weight *= len(index) / weight.sum()
 
     def objective(log_scale):
         loss = -log_softmax(math.exp(log_scale) * scores, axis=1)[np.arange(len(index)), index]
@@ -40,6 +44,21 @@ def test_temperature_is_the_minimum_of_its_objective(prior_scale, sharpness):
     start = grid[np.argmin([objective(g) for g in grid])]
     best = minimize_scalar(objective, bracket=(start - 0.1, start + 0.1)).x
     assert math.log(temperature(scores, index, prior_scale, 5.0)) == pytest.approx(best, abs=1e-4)
+
+
+@pytest.mark.parametrize("device", ["reference", "host"])
+@pytest.mark.parametrize("few", [2, 3, 40])
+def test_a_class_of_few_samples_does_not_make_all_confidences_timid(device, few):
+    sure, right = [], []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        centres = 0.35 * rng.normal(size=(6, 64))
+        y, truth = np.repeat(np.arange(6), [40] * 5 + [few]), np.repeat(np.arange(5), 60)
+        Z, queries = (np.maximum(centres[of] + rng.normal(size=(len(of), 64)), 0) for of in (y, truth))
+        chances = FewShotHead(device=device).fit(Z, y).predict_proba(queries)
+        sure.append(chances.max(axis=1).mean())
+        right.append(np.mean(chances.argmax(axis=1) == truth))
+    assert np.mean(sure) == pytest.approx(np.mean(right), abs=0.1)
 
 
 def test_without_held_out_samples_the_prior_stands():
