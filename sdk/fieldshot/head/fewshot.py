@@ -225,7 +225,8 @@ class FewShotHead(Estimator):
         Parameters
         ----------
         Z : array-like (N, D)
-            Embeddings without labels, such as those about to be recognised.
+            Embeddings without labels, such as those about to be recognised. Up to five a class change nothing; from ten
+            a class on they count in full.
         """
         self._fitted()
         Z = checked_embeddings(Z, expected=self.n_features_in_, name=type(self).__name__)

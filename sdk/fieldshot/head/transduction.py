@@ -20,6 +20,9 @@ __all__ = ["Adaptation", "adapted"]
 _WEIGHT = 0.4
 # At this imbalance unlabelled samples count nothing.
 _MOST_IMBALANCE = 0.7
+# So many of them a class count nothing, and from twice as many on they count in full: a handful says little of where
+# the class means are, and as it vouches for itself the confidences of all other samples would fall.
+_HANDFUL = 5.0
 # They choose their classes by scores of which the best leads the next by so much on average: more sharply than
 # confidences say, for shares spread over all classes would pull all means to the centre.
 _LEAD, _STEPS = 4.0, 6
@@ -42,7 +45,7 @@ class Adaptation:
         what chance would give: 0 for equally frequent classes.
     weight : float
         What each counted against a labelled sample: less the more of these a class has, and the less equally frequent
-        the classes seem, nothing at an imbalance of 0.7.
+        the classes seem, nothing at an imbalance of 0.7; nothing where there are up to 5 a class, in full from 10 on.
     proportions : float64 (K,)
         How the samples are spread over `classes_`, as the adapted head sees them; sums to 1.
     """
@@ -68,6 +71,7 @@ def adapted(
     answers = np.bincount(scores.argmax(axis=1), minlength=K) / M
     imbalance = max(0.0, float(np.mean((K * answers - 1.0) ** 2)) - (K - 1) / M)
     weight = _WEIGHT / shots * max(0.0, 1.0 - imbalance / _MOST_IMBALANCE)
+    weight *= min(1.0, max(0.0, M / (_HANDFUL * K) - 1.0))
     if weight == 0.0 or K < 2:
         same = Adaptation(M, imbalance, 0.0, before.mean(axis=0))
         return solution.weights, solution.bias, temperature, same

@@ -113,8 +113,23 @@ def test_unlabelled_samples_of_one_class_leave_the_head_as_it_was():
     head = FewShotHead().fit(Z, y)
     np.testing.assert_array_equal(head.adapt(queries).predict_proba(Z), head.predict_proba(Z))
     assert head.adaptation_ is None
-    alone = head.adapt(queries[:1])  # of a single one no imbalance can be told
-    np.testing.assert_array_equal(alone.predict(Z), head.predict(Z))
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_a_handful_counts_nothing_and_ten_a_class_count_in_full(shots):
+    Z, y, queries, _ = task(8, shots, [30] * 4)
+    order = np.random.default_rng(0).permutation(len(queries))
+    head = FewShotHead().fit(Z, y)
+    before = head.predict_proba(queries)
+    for count in (1, 2, 4, 20):
+        adapted = head.adapt(queries[order[:count]])
+        assert adapted.adaptation_.weight == 0.0
+        np.testing.assert_array_equal(adapted.predict_proba(queries), before)
+    for count in (21, 28, 39, 40, 41, 120):
+        told = head.adapt(queries[order[:count]]).adaptation_
+        full = 0.4 / shots * (1.0 - told.imbalance / 0.7)
+        assert told.weight == pytest.approx(full * min(1.0, count / 20 - 1.0))
+        assert told.weight > 0.0
 
 
 @pytest.mark.parametrize("shots", [1, 5])
