@@ -92,8 +92,8 @@ def select(words: Iterable[str]) -> list[str]:
     ----------
     words : iterable of str
         ``inductive`` stands for fieldshot and the baselines that see the support only, ``transductive`` for fieldshot
-        with and without adapting and those that also look at the queries, ``all`` for all; other words are names, in
-        any case.
+        with and without adapting and those that also look at the queries, ``all`` for all; other words are names.
+        Upper and lower case are alike.
 
     Raises
     ------
@@ -102,11 +102,12 @@ def select(words: Iterable[str]) -> list[str]:
     """
     names: dict[str, None] = {}
     for word in words:
-        if word == "inductive":
+        group = word.casefold()
+        if group == "inductive":
             found = ["fieldshot", *_baselines("inductive")]
-        elif word == "transductive":
+        elif group == "transductive":
             found = [*OURS, *_baselines("transductive")]
-        elif word == "all":
+        elif group == "all":
             found = [*OURS, *_baselines("inductive"), *_baselines("transductive")]
         else:
             found = [_named(word)[0]]

@@ -43,6 +43,7 @@ def test_groups(baselines):
     assert select(["blind", "inductive", "blind"]) == ["blind", "fieldshot", "nearest"]
     assert set(methods.GROUPS) == {"fieldshot", "inductive", "transductive", "all"}
     assert find("nearest") is Nearest
+    assert select(["Transductive"]) == select(["transductive"])
     assert select(["Nearest", "nearest", "FIELDSHOT, Adapted"]) == ["nearest", "fieldshot, adapted"]
 
 
