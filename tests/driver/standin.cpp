@@ -56,6 +56,8 @@ enum Code {
   NOT_REGISTERED = 713,
   LAUNCH_FAILED = 719,
   NOT_SUPPORTED = 801,
+  CAPTURE_UNSUPPORTED = 900,
+  CAPTURE_INVALIDATED = 901,
 };
 
 struct Text {
@@ -127,10 +129,14 @@ using Kernel = int(const void* params, int first, int last, int blocks, size_t s
 
 struct Context;
 
+using Work = std::deque<std::function<int()>>;
+
 struct Stream {
   Context* context;
   bool ordered;  // with the default stream
-  std::deque<std::function<int()>> work;
+  Work work{};
+  std::unique_ptr<Work> captured{};  // while it is captured: what goes into the graph
+  bool spoiled = false;            // by something that no graph can hold
 };
 
 struct Event {
@@ -145,7 +151,7 @@ struct Context {
   int device;
   bool alive = true;
   int error = SUCCESS;  // once set, every call answers it, as after a failed launch
-  std::shared_ptr<Stream> default_stream = std::make_shared<Stream>(Stream{this, true, {}});
+  std::shared_ptr<Stream> default_stream = std::make_shared<Stream>(Stream{this, true});
 };
 
 struct Module {
@@ -190,6 +196,7 @@ std::unordered_map<void*, std::shared_ptr<Stream>> streams;
 std::unordered_map<void*, std::shared_ptr<Event>> events;
 std::unordered_map<void*, std::unique_ptr<Module>> modules;
 std::unordered_map<void*, std::unique_ptr<Function>> functions;
+std::unordered_map<void*, std::unique_ptr<Work>> graphs;  // and executable ones
 
 thread_local std::vector<Context*> stack;  // the last is current
 
@@ -262,12 +269,14 @@ void run_before(Stream* stream) {
 }
 
 int submit(Stream* stream, std::function<int()> work) {
+  if (stream->captured) return stream->captured->push_back(std::move(work)), SUCCESS;
   run_before(stream);
   stream->work.push_back(std::move(work));
   return SUCCESS;
 }
 
 int finish(Stream* stream) {
+  if (stream->captured) return stream->spoiled = true, CAPTURE_UNSUPPORTED;
   run_before(stream);
   run(stream);
   return stream->context->error;
@@ -357,6 +366,8 @@ int copy(Context* context, void* to, const void* from, size_t size, void* handle
   if (!(direction & TO_DEVICE) && !block_at(from, size)) return INVALID_VALUE;
   auto stream = stream_of(context, handle);
   if (!stream) return INVALID_HANDLE;
+  const bool pageable = (direction == TO_DEVICE && !block_at(from, size)) || (direction == TO_HOST && !block_at(to, size));
+  if (stream->captured && pageable) return stream->spoiled = true, CAPTURE_UNSUPPORTED;
   if (direction == TO_DEVICE && !block_at(from, size)) {  // pageable: the driver has read it when it returns
     auto staged = std::make_shared<std::vector<char>>((const char*)from, (const char*)from + size);
     submit(stream.get(), [=] { return memcpy(to, staged->data(), size), SUCCESS; });
@@ -413,7 +424,7 @@ int load(Context* context, void** module, const char* image) {
 }
 
 int new_stream(Context* context, void** stream, unsigned flags) {
-  auto made = std::make_shared<Stream>(Stream{context, !(flags & 1), {}});  // 1: CU_STREAM_NON_BLOCKING
+  auto made = std::make_shared<Stream>(Stream{context, !(flags & 1)});  // 1: CU_STREAM_NON_BLOCKING
   *stream = made.get();
   streams[*stream] = made;
   return SUCCESS;
@@ -785,6 +796,68 @@ DRIVER cuStreamWaitEvent(void* handle, void* event_handle, unsigned) {
     while (event->completed < until && !source->work.empty()) step(source.get());
     return source->context->error;
   });
+}
+
+// A graph is the work of one stream in its order, which starts again with each launch, on what is in memory then.
+DRIVER cuStreamBeginCapture_v2(void* handle, int mode) {
+  CALL(CONTEXT);
+  auto stream = stream_of(call.context, handle);
+  if (!stream || stream == call.context->default_stream) return INVALID_HANDLE;
+  if (stream->captured || mode < 0 || mode > 2) return INVALID_VALUE;
+  stream->captured = std::make_unique<Work>();
+  stream->spoiled = false;
+  return SUCCESS;
+}
+
+DRIVER cuStreamIsCapturing(void* handle, int* status) {
+  CALL(CONTEXT);
+  auto stream = stream_of(call.context, handle);
+  if (!stream) return INVALID_HANDLE;
+  *status = stream->captured != nullptr;
+  return SUCCESS;
+}
+
+DRIVER cuStreamEndCapture(void* handle, void** graph) {
+  Call call(__func__, CONTEXT);
+  auto found = streams.find(handle);
+  Stream* stream = found == streams.end() ? nullptr : found->second.get();
+  if (!stream || !stream->captured) return INVALID_HANDLE;
+  auto captured = std::move(stream->captured);  // an error too ends the capture
+  *graph = nullptr;
+  if (call.code) return call.code;
+  if (stream->spoiled) return CAPTURE_INVALIDATED;
+  *graph = captured.get();
+  graphs[*graph] = std::move(captured);
+  return SUCCESS;
+}
+
+DRIVER cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long) {
+  CALL(CONTEXT);
+  Work* work = find(graphs, graph);
+  if (!work) return INVALID_HANDLE;
+  auto made = std::make_unique<Work>(*work);
+  *executable = made.get();
+  graphs[*executable] = std::move(made);
+  return SUCCESS;
+}
+
+DRIVER cuGraphLaunch(void* executable, void* handle) {
+  CALL(CONTEXT);
+  Work* work = find(graphs, executable);
+  auto stream = stream_of(call.context, handle);
+  if (!work || !stream) return INVALID_HANDLE;
+  for (auto& piece : *work) submit(stream.get(), piece);
+  return SUCCESS;
+}
+
+DRIVER cuGraphDestroy(void* graph) {
+  CALL(CONTEXT);
+  return graphs.erase(graph) ? SUCCESS : INVALID_HANDLE;
+}
+
+DRIVER cuGraphExecDestroy(void* executable) {
+  CALL(CONTEXT);
+  return graphs.erase(executable) ? SUCCESS : INVALID_HANDLE;
 }
 
 DRIVER cuEventCreate(void** event, unsigned flags) {

@@ -11,7 +11,7 @@ import pytest
 
 import builds
 from check_build import build
-from driver_build import build_driver, driver_environment, missing
+from driver_build import build_driver, driver_environment, missing, quick_nvcc
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 
@@ -45,16 +45,10 @@ def driver():
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment with the stand-in driver, and an nvcc that needs no time."""
     folder = tmp_path_factory.mktemp("cuda")
-    nvcc = folder / "bin" / "nvcc"
-    nvcc.parent.mkdir()
-    nvcc.write_text(
-        '#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; [ "$1" = -o ] && out=$2; done\nprintf "\\177ELF" > "$out"\n'
-    )
-    nvcc.chmod(0o755)
     kernels = build([builds.ROOT / "kernels/all.cu"], builds.CHECKED, "race")
     return {
         **driver_environment(build_driver(folder), kernels),
-        "PATH": f"{nvcc.parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{quick_nvcc(folder)}{os.pathsep}{os.environ['PATH']}",
         "FIELDSHOT_CACHE": str(folder / "cache"),
         "FIELDSHOT_DEVICE": "cuda",
     }

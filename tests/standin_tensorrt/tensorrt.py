@@ -195,15 +195,16 @@ class IExecutionContext:
         self._engine, self._memory = engine, (0, 0)
         self._addresses: dict[str, int] = {}
         self._shape: tuple[int, ...] = ()
-        self._pending: list[Any] = []
+        self._busy = False
+        self._kept: list[Any] = []  # what a graph may call again
 
     def set_device_memory(self, memory: int, size: int) -> None:
-        assert not self._pending, "memory was changed under a run"
+        assert not self._busy, "memory was changed under a run"
         assert memory and memory % 256 == 0 and size >= self._engine.device_memory_size_v2
         self._memory = memory, size
 
     def set_tensor_address(self, name: str, address: int) -> bool:
-        assert not self._pending, "an address was changed under a run"
+        assert not self._busy, "an address was changed under a run"
         self._addresses[name] = address
         return True
 
@@ -213,7 +214,7 @@ class IExecutionContext:
 
     def execute_async_v3(self, stream: int) -> bool:
         assert self._memory[0] and set(self._addresses) == {"input", "embedding"}
-        assert not self._pending, "a context was used by two runs at once"
+        assert not self._busy, "a context was used by two runs at once"
         source, target, shape, memory = (
             self._addresses["input"],
             self._addresses["embedding"],
@@ -230,10 +231,13 @@ class IExecutionContext:
             if os.environ.get("STANDIN_TENSORRT_NAN"):
                 embeddings = embeddings * np.nan
             _array(target, embeddings.shape)[:] = embeddings
-            self._pending.clear()
+            self._busy = False
 
-        self._pending.append(_CALLBACK(run))
-        return bool(_driver.cuLaunchHostFunc(ctypes.c_void_p(stream), self._pending[-1], None) == 0)
+        capturing = ctypes.c_int()
+        assert _driver.cuStreamIsCapturing(ctypes.c_void_p(stream), ctypes.byref(capturing)) == 0
+        self._busy = not capturing.value  # a graph runs when it is launched, if ever
+        self._kept.append(_CALLBACK(run))
+        return bool(_driver.cuLaunchHostFunc(ctypes.c_void_p(stream), self._kept[-1], None) == 0)
 
 
 def _array(address: int, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fieldshot.device.graph import Graph, GraphError, captured
 
 if TYPE_CHECKING:
     from fieldshot.device.device import Device
@@ -19,6 +22,7 @@ _log = logging.getLogger("fieldshot")
 _ALIGNMENT = 256
 _BLOCK_BYTES = 1 << 20
 _LARGE_BYTES = 1 << 23  # copied straight from and to the caller's array, without a pinned one in between
+_KEPT_GRAPHS = 8  # pictures of so many sizes, and heads, in turn
 _KEPT_BYTES = 1 << 28  # of memory that a workspace holds on to from one use to the next
 
 
@@ -37,6 +41,7 @@ class Workspace:
         self._inputs = _Arena(device, self.stream, outgoing=True)
         self._outputs = _Arena(device, self.stream)
         self._scratch = _Arena(device, None)
+        self._graphs = _Graphs(self.stream)
 
     def put(self, array: NDArray[Any]) -> int:
         """Address of a copy of an array, in one piece; it is there for what `flush` precedes."""
@@ -63,9 +68,35 @@ class Workspace:
 
     def fetch(self, results: Sequence[tuple[int, NDArray[Any]]]) -> None:
         """Wait, and fill arrays with what is at these addresses: the only synchronisation."""
-        fill = self._outputs.fetch(results)
+        self._outputs.bring(results)
         self.stream.synchronize()
-        fill()
+        self._outputs.fill(results)
+
+    def repeat(self, key: object, work: Callable[[], object], results: Sequence[tuple[int, NDArray[Any]]]) -> None:
+        """Do work between `flush` and `fetch`; what comes again with the same key and memory is launched as one graph.
+
+        Parameters
+        ----------
+        key : hashable
+            Of equal keys the work is the same.
+        work : callable
+            Starts kernels on the stream, and nothing else.
+        results : sequence of (int, ndarray)
+            As in `fetch`.
+        """
+        sent = self._inputs.sent
+
+        def all_of_it() -> None:
+            self._inputs.flush(sent)
+            work()
+            self._outputs.bring(results)
+
+        if any(array.nbytes > _LARGE_BYTES for _, array in results):
+            all_of_it()  # straight into the caller's arrays, which are others the next time
+        else:
+            self._graphs.run((key, self._inputs.places(), self._outputs.places()), all_of_it)
+        self.stream.synchronize()
+        self._outputs.fill(results)
 
     def reset(self) -> None:
         """Take all memory back; what was left on its way must be done."""
@@ -78,6 +109,7 @@ class Workspace:
             self.stream.synchronize()
         except self.device.cuda.Error:
             _log.debug("a failed operation was given up", exc_info=True)
+        self._graphs.close()
         for arena in (self._inputs, self._outputs, self._scratch):
             arena.close()
 
@@ -91,6 +123,49 @@ class _Block:
         self.allocation, self.mirror = allocation, mirror
         self.address = int(allocation)
         self.used = self.sent = 0
+
+
+class _Graphs:
+    """Work of a stream that came before, as graphs.
+
+    The first time work runs as it is: whoever takes part may then allocate, which no graph can hold. The second time
+    it is captured.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._kept: OrderedDict[object, Graph | None] = OrderedDict()  # None: came once, or cannot be captured
+        self._refused: set[object] = set()
+
+    def run(self, key: object, work: Callable[[], object]) -> None:
+        """Do work, as a graph where it came before."""
+        if key not in self._kept:
+            self._kept[key] = None
+            if len(self._kept) > _KEPT_GRAPHS:
+                self._drop(next(iter(self._kept)))
+        elif self._kept[key] is None and key not in self._refused:
+            try:
+                self._kept[key] = captured(self._stream, work)
+            except GraphError as error:
+                _log.debug("work goes on kernel by kernel, as it does not become a graph: %s", error)
+                self._refused.add(key)
+        self._kept.move_to_end(key)
+        graph = self._kept[key]
+        if graph is None:
+            work()
+        else:
+            graph.launch(self._stream)
+
+    def _drop(self, key: object) -> None:
+        graph = self._kept.pop(key)
+        self._refused.discard(key)
+        if graph is not None:
+            graph.close()
+
+    def close(self) -> None:
+        """Give all back."""
+        for key in list(self._kept):
+            self._drop(key)
 
 
 class _Arena:
@@ -137,11 +212,17 @@ class _Arena:
             block.mirror[start : start + array.nbytes].view(array.dtype).reshape(array.shape)[...] = array
         return address
 
-    def flush(self) -> None:
-        """Send off what was put into the block in use."""
-        if self._blocks and self._blocks[-1].used > self._blocks[-1].sent:
+    @property
+    def sent(self) -> int:
+        """How much of the block in use was sent off."""
+        return self._blocks[-1].sent if self._blocks else 0
+
+    def flush(self, sent: int | None = None) -> None:
+        """Send off what was put into the block in use, from `sent` on if that is stated."""
+        sent = self.sent if sent is None else sent
+        if self._blocks and self._blocks[-1].used > sent:
             block = self._blocks[-1]
-            self.send(block.address + block.sent, block.used - block.sent)
+            self.send(block.address + sent, block.used - sent)
             block.sent = block.used
 
     def send(self, address: int, size: int) -> None:
@@ -151,29 +232,33 @@ class _Arena:
         start = address - block.address
         self._device.cuda.memcpy_htod_async(address, block.mirror[start : start + size], self._stream)
 
-    def fetch(self, results: Sequence[tuple[int, NDArray[Any]]]) -> Callable[[], None]:
-        """Start to bring everything back; once it is there, what is returned fills the arrays."""
+    def bring(self, results: Sequence[tuple[int, NDArray[Any]]]) -> None:
+        """Start to bring everything back, large arrays to where they belong."""
         cuda = self._device.cuda
         for block in self._blocks:
             assert block.mirror is not None  # there is a stream
             if block.used:
                 cuda.memcpy_dtoh_async(block.mirror[: block.used], block.address, self._stream)
-        small = []
         for address, array in results:
             if array.nbytes > _LARGE_BYTES:
                 cuda.memcpy_dtoh_async(array, address, self._stream)
-            else:
-                small.append((address, array))
 
-        def fill() -> None:
-            for address, array in small:
-                for block in self._blocks:
-                    start = address - block.address
-                    if block.mirror is not None and 0 <= start < block.used:
-                        array.reshape(-1).view(np.uint8)[:] = block.mirror[start : start + array.nbytes]
-                        break
+    def fill(self, results: Sequence[tuple[int, NDArray[Any]]]) -> None:
+        """Fill the other arrays with what was brought."""
+        for address, array in results:
+            for block in self._blocks if array.nbytes <= _LARGE_BYTES else ():
+                start = address - block.address
+                if block.mirror is not None and 0 <= start < block.used:
+                    array.reshape(-1).view(np.uint8)[:] = block.mirror[start : start + array.nbytes]
+                    break
 
-        return fill
+    def places(self) -> tuple[tuple[int, int, int, int], ...]:
+        """From where to where everything is copied."""
+        return tuple(
+            (block.address, block.mirror.ctypes.data, block.sent, block.used)
+            for block in self._blocks
+            if block.mirror is not None
+        )
 
     def reset(self) -> None:
         """Start anew; more than one block becomes one the next time, and much memory is given back."""

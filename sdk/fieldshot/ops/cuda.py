@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,10 @@ class CudaRunner:
     def call(self) -> CudaCall:
         """Start an operation."""
         return CudaCall(self)
+
+    def repeated(self) -> RepeatedCall:
+        """Start an operation that comes again and again on the same shapes."""
+        return RepeatedCall(self)
 
     def load(self, classifier: Classifier) -> _Held:
         """Keep the arrays, to go to the device when they are first used."""
@@ -163,14 +168,36 @@ class CudaCall:
             )
         if tasks < 1:
             return  # a grid of nothing is an error to the driver
-        self._space.flush()
-        params = self.runner.structs[kernel](**fields)
+        params, grid = self.runner.structs[kernel](**fields), (min(tasks, self.runner.blocks), 1)
         # What PyCUDA's own calls come down to, without their three microseconds.
-        self.runner.functions[kernel]._launch_kernel(
-            (min(tasks, self.runner.blocks), 1), (LANES, 1, 1), params, shared, self._space.stream
-        )
+        start, stream = self.runner.functions[kernel]._launch_kernel, self._space.stream
+        self.do((kernel, grid, shared, bytes(params)), lambda: start(grid, (LANES, 1, 1), params, shared, stream))
+
+    def do(self, key: tuple[object, ...], work: Callable[[], object]) -> None:
+        """Start work on the call's stream; of equal keys it is the same."""
+        self._space.flush()
+        work()
 
     def fetch(self) -> list[NDArray[Any]]:
         """Wait, and give what `out` and `inout` named, in their order."""
         self._space.fetch(self._results)
+        return [array for _, array in self._results]
+
+
+class RepeatedCall(CudaCall):
+    """A call that is made again and again on the same shapes: it starts nothing before `fetch`, and then one graph."""
+
+    def __init__(self, runner: CudaRunner) -> None:
+        super().__init__(runner)
+        self._keys: list[tuple[object, ...]] = []
+        self._work: list[Callable[[], object]] = []
+
+    def do(self, key: tuple[object, ...], work: Callable[[], object]) -> None:
+        """Keep work for `fetch`."""
+        self._keys.append(key)
+        self._work.append(work)
+
+    def fetch(self) -> list[NDArray[Any]]:
+        """Do the work, wait, and give what `out` and `inout` named, in their order."""
+        self._space.repeat(tuple(self._keys), lambda: [work() for work in self._work], self._results)
         return [array for _, array in self._results]

@@ -169,7 +169,7 @@ class KernelOps:
         self, loaded: Any, Z: Pending, *, top: int = 1, cosines: bool = False
     ) -> tuple[Prediction, Float32]:
         """As `predict`, of embeddings that are made on this very device on the way; they come along."""
-        with self.runner.call() as call:
+        with Z.call() as call:
             self._launch_predict(call, loaded, Z.launch(call), Z.shape[0], min(top, loaded[2][0]), cosines)
             embeddings, *answers = call.fetch()
         return _prediction(*answers), embeddings

@@ -21,17 +21,20 @@ class Pending:
         N and D.
     runner : Runner
         On whose calls they can be computed.
+    call : callable
+        Starts such a call.
     launch : callable
         ``launch(call)`` starts that and returns the address where they will be; ``call.fetch()`` gives them too, first.
     """
 
     shape: tuple[int, int]
     runner: Runner
+    call: Callable[[], Call]
     launch: Callable[[Call], int]
 
     def fetch(self) -> Float32:
         """Compute them and bring them here."""
-        with self.runner.call() as call:
+        with self.call() as call:
             self.launch(call)
             embeddings, *_ = call.fetch()
         return embeddings

@@ -17,8 +17,8 @@ from onnx import numpy_helper
 
 import builds
 from bundles import coarse, tiny_onnx, write_tiny_bundle
-from check_build import build
-from driver_build import build_driver, driver_environment, missing
+from driver_build import build_driver, driver_environment, missing, quick_nvcc
+from fieldshot.ops import sources
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 
@@ -39,8 +39,10 @@ def tensorrt(**options):
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    kernels = build([builds.ROOT / "kernels/all.cu"], builds.CHECKED, "race")
-    environment = driver_environment(build_driver(tmp_path_factory.mktemp("driver")), kernels)
+    kernels, *_ = sorted(sources.FOLDER.glob(f"host-*.{sources.digest()}.so"))  # quick; elsewhere the checked ones run
+    folder = tmp_path_factory.mktemp("driver")
+    environment = driver_environment(build_driver(folder), kernels)
+    environment["PATH"] = f"{quick_nvcc(folder)}{os.pathsep}{os.environ['PATH']}"
     paths = [str(builds.ROOT / "tests/standin_tensorrt"), environment.get("PYTHONPATH", "")]
     return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
@@ -415,6 +417,60 @@ def test_a_recognition_is_one_wait(bundle: Path, environment: dict[str, str]) ->
     run(dedent(ENROLLED) + dedent(program), bundle, environment)
 
 
+def test_what_comes_again_is_one_graph(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        sizes = [PICTURES[n][: 30 + 5 * (n % 2)] for n in range(16, 32)]  # two sizes in turn
+        want = [recognizer._current().answers(recognizer.backbone.embed([picture]))[0] for picture in sizes]
+        for picture in sizes[:6]:
+            recognizer.recognize(picture)
+        before = {name: calls(name) for name in ("cuGraphLaunch", "cuLaunchKernel", "cuMemcpyHtoDAsync_v2")}
+        for picture, answer in zip(sizes, want):
+            found = recognizer.recognize(picture)
+            assert found.label == answer.label
+            for name, score in answer.scores.items():
+                assert abs(found.scores[name] - score) < 1e-5
+        after = {name: calls(name) for name in before}
+        assert after == {**before, "cuGraphLaunch": before["cuGraphLaunch"] + len(sizes)}, (before, after)
+        recognizer.enroll("two", PICTURES[32:34])  # another classifier is another graph
+        changed = recognizer._current().answers(recognizer.backbone.embed([sizes[0]]))[0]
+        for _ in range(4):
+            assert abs(recognizer.recognize(sizes[0]).confidence - changed.confidence) < 1e-5
+        assert changed.confidence != want[0].confidence
+        """
+    run(dedent(ENROLLED) + dedent(program), bundle, environment)
+
+
+def test_what_does_not_become_a_graph_goes_on_kernel_by_kernel(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        (want,) = recognizer._current().answers(recognizer.backbone.embed(PICTURES[16:17]))
+        driver.standin_fail(FUNCTION, 1, 900)
+        driver.standin_fail(FUNCTION, 2, 900)
+        for _ in range(5):
+            found = recognizer.recognize(PICTURES[16])
+            assert (found.label, round(found.confidence, 4)) == (want.label, round(want.confidence, 4))
+        assert calls("cuGraphLaunch") == 0
+        """
+    for function in ("cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags"):
+        run(dedent(ENROLLED) + f"FUNCTION = b{function!r}\n" + dedent(program), bundle, environment)
+
+
+def test_threads_recognise_at_once(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        want = [a.confidence for a in recognizer._current().answers(recognizer.backbone.embed(PICTURES[16:40]))]
+        wrong = []
+        def work(first):
+            for n in range(first, 40, 3):
+                got = recognizer.recognize(PICTURES[n]).confidence
+                if abs(got - want[n - 16]) > 1e-5:
+                    wrong.append((n, got, want[n - 16]))
+        threads = [threading.Thread(target=work, args=(16 + t,)) for t in range(3)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        assert not wrong, wrong
+        """
+    run(dedent(ENROLLED) + dedent(program), bundle, environment)
+
+
 def test_where_the_head_computes_elsewhere_the_embedding_comes_back(bundle: Path, environment: dict[str, str]) -> None:
     program = """
         pending = recognizer.backbone.pending([PICTURES[0]])
@@ -445,9 +501,9 @@ def test_an_embedding_that_is_not_finite_is_no_answer(bundle: Path, environment:
 def test_bad_frames(bundle: Path, environment: dict[str, str]) -> None:
     program = """
         from fieldshot.errors import PictureError
-        for frame in (np.zeros((0, 0, 3), np.uint8), np.zeros((4, 4, 7), np.uint8), np.zeros((2, 1 << 20, 3), np.uint8)):
+        for shape in ((0, 0, 3), (4, 4, 7), (2, 1 << 20, 3)):
             try:
-                recognizer.recognize(frame)
+                recognizer.recognize(np.zeros(shape, np.uint8))
             except PictureError as error:
                 print(error)
             else:

@@ -118,10 +118,11 @@ class TensorRTEngine:
             embeddings = call.out(np.float32, N, running.dim)
             inputs = call.scratch(np.float32, N, 3, *spec.size)
             launch_preprocess(call, pictures, spec, inputs)
-            running.launch(call.space, inputs, embeddings, (N, 3, *spec.size))
+            run = running.number, call.scratch(np.uint8, running.memory_bytes), inputs, embeddings, (N, 3, *spec.size)
+            call.do(("tensorrt", *run), lambda: running.launch(call.space, *run[1:]))
             return embeddings
 
-        return Pending((N, running.dim), self._runner, launch)
+        return Pending((N, running.dim), self._runner, self._runner.repeated, launch)
 
     def info(self) -> dict[str, Any]:
         """Versions, device, precision and the plan's age."""

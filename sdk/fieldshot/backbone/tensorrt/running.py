@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from itertools import count
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = ["Running"]
 
 Floats = npt.NDArray[np.float32]
 
+_numbers = count()
 _INPUT, _OUTPUT = "input", "embedding"
 
 
@@ -31,6 +33,13 @@ class Running:
     dim : int
         Dimension D of the embeddings.
 
+    Attributes
+    ----------
+    number : int
+        No other in this process has it.
+    memory_bytes : int
+        What a run needs beside inputs and embeddings.
+
     Raises
     ------
     EngineError
@@ -42,6 +51,7 @@ class Running:
     def __init__(self, device: Device, plan: bytes, dim: int) -> None:
         self.device = device
         self.dim = dim
+        self.number = next(_numbers)
         self._contexts: WeakKeyDictionary[Workspace, trt.IExecutionContext] = WeakKeyDictionary()
         self._making = threading.Lock()
         with device.current(), refusals() as errors:
@@ -59,7 +69,7 @@ class Running:
                 f"a plan must have the tensors {_INPUT} and {_OUTPUT} (got {', '.join(sorted(names))})",
                 hint="export the bundle again",
             )
-        self.memory_bytes: int = self._engine.device_memory_size_v2
+        self.memory_bytes: int = max(self._engine.device_memory_size_v2, 1)
 
     def run(self, batch: Floats) -> Floats:
         """Turn inputs (n, 3, height, width) into embeddings (n, D), both float32: one wait, at the end."""
@@ -68,15 +78,18 @@ class Running:
             source = space.put(np.ascontiguousarray(batch, np.float32))
             target = space.result(embeddings.nbytes)
             space.flush()
-            self.launch(space, source, target, batch.shape)
+            self.launch(space, space.take(self.memory_bytes), source, target, batch.shape)
             space.fetch([(target, embeddings)])
         return embeddings
 
-    def launch(self, space: Workspace, source: int, target: int, shape: tuple[int, ...]) -> None:
-        """Start a run on a workspace's stream, from inputs at one address to embeddings at another."""
+    def launch(self, space: Workspace, scratch: int, source: int, target: int, shape: tuple[int, ...]) -> None:
+        """Start a run on a workspace's stream, from inputs at one address to embeddings at another.
+
+        At `scratch` are `memory_bytes`: TensorRT would allocate them for each context and keep them, where a workspace
+        shares them out.
+        """
         context = self._context(space)
-        # TensorRT would allocate this memory for each context and keep it; a workspace shares it out.
-        context.set_device_memory(space.take(max(self.memory_bytes, 1)), self.memory_bytes)
+        context.set_device_memory(scratch, self.memory_bytes)
         context.set_tensor_address(_INPUT, source)
         context.set_tensor_address(_OUTPUT, target)
         with refusals() as errors:
