@@ -3,6 +3,7 @@
 conformance   the CUDA operations against the float64 reference, bits that stay, two threads at once
 sanitizer     the same, small, under compute-sanitizer's memcheck, racecheck and synccheck
 latency       fit, predict, adapt and the second moment beside the CPU, torch and CuPy, with the floor of each
+engine        TensorRT plans and their parity, batches and a whole recognition beside the bare plan, ONNX Runtime, torch
 
 It needs NumPy and PyCUDA; torch and CuPy are compared with where they are there. Everything goes to
 <results>/<name of the GPU>.json. The exit code is 1 if anything failed; what could not be checked is listed at the end.
@@ -29,12 +30,12 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
-PARTS = ("conformance", "sanitizer", "latency")
+PARTS = ("conformance", "sanitizer", "latency", "engine")
 TOLERANCE = 2e-5  # as in tests/kernels/test_conformance.py
 SANITIZER_S = 170  # of each tool
 CLOCKS = "name,driver_version,pstate,clocks.sm,clocks.max.sm,clocks.mem,clocks.max.mem,power.draw,power.limit"
 
-sys.path[:0] = [str(ROOT / folder) for folder in ("sdk", "kernels", "tests/kernels")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("sdk", "export", "kernels", "tests/kernels")]
 
 
 class Results:
@@ -140,6 +141,8 @@ def describe(results: Results) -> None:
         "numpy": version_of("numpy"),
         "pycuda": version_of("pycuda") or "installed without metadata",
         "torch": version_of("torch"),
+        "tensorrt": version_of("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx"),
+        "onnxruntime": version_of("onnxruntime-gpu", "onnxruntime"),
         "cupy": version_of("cupy-cuda13x", "cupy-cuda12x", "cupy"),
     }
     results.table(["what", "is"], [[name, value] for name, value in results.figures["machine"].items()])
@@ -223,10 +226,14 @@ def main() -> int:
                 )
             elif part == "sanitizer":
                 sanitize(results)
-            else:
+            elif part == "latency":
                 import gpu_latency
 
                 gpu_latency.check(results, quick=arguments.quick)
+            else:
+                import gpu_engine
+
+                gpu_engine.check(results, quick=arguments.quick)
         results.write(path)
     print(f"\nfigures: {path}")
     return finish(results)

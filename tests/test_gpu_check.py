@@ -36,7 +36,11 @@ needs_driver = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("driver")
     kernels = build([ROOT / "kernels/all.cu"], ROOT / "build/check", "race")
-    return {**driver_environment(build_driver(folder), kernels), "FIELDSHOT_CACHE": str(folder)}
+    return {
+        **driver_environment(build_driver(folder), kernels),
+        "FIELDSHOT_CACHE": str(folder),
+        "PYTHONPATH": str(ROOT / "tests/standin_tensorrt"),
+    }
 
 
 @pytest.fixture
@@ -67,7 +71,19 @@ def test_a_walk_through_all_of_it(environment: dict[str, str], tmp_path: Path) -
     figures = json.loads((tmp_path / "stand-in.json").read_text())
     assert figures["failed"] == []
     assert figures["machine"]["gpu"] == "Stand-in"
-    assert {"date", "commit", "machine", "conformance", "sanitizer", "latency", "skipped"} <= set(figures)
+    assert {"date", "commit", "machine", "conformance", "sanitizer", "latency", "engine", "skipped"} <= set(figures)
+
+    engine = figures["engine"]
+    assert [plan["precision"] for plan in engine["plans"]] == ["float32", "float16"]
+    assert all(plan["least cosine"] > 0.999 for plan in engine["plans"])
+    assert [case["case"] for case in engine["cases"]] == [
+        "network, batch of 1",
+        "network, batch of 2",
+        "recognition of a frame of 192 x 108",
+    ]
+    for case in engine["cases"]:
+        assert sum(side["side"].startswith("fieldshot") for side in case["sides"]) == 2
+        assert sum(side["side"].startswith("bare TensorRT") for side in case["sides"]) == 2
 
     conformance = figures["conformance"]
     assert set(conformance["errors"]) == {"cuda", "cuda, all by blocks", "host"}

@@ -8,16 +8,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
+import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
 import builds
-from bundles import coarse, tiny_onnx, write_tiny_bundle
+from bundles import TINY_PREPROCESSING, coarse, tiny_onnx, verification, write_tiny_bundle
 from driver_build import build_driver, driver_environment, missing, quick_nvcc
+from fieldshot.backbone import Bundle
+from fieldshot.images import Preprocessing
 from fieldshot.ops import sources
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
@@ -331,6 +335,85 @@ def test_an_engine_that_fails_the_gate_is_not_handed_over_to(bundle: Path, envir
     done = run(program, bundle, environment, STANDIN_TENSORRT_WRONG="float16", STANDIN_TENSORRT_BUILD_S="0.5")
     assert done.stdout.startswith("onnxruntime float16 tensorrt: tensorrt must reproduce in float16")
     assert "WARNING onnxruntime goes on serving" in done.stderr
+
+
+def changed(path: Path, network: bytes, preprocessing: Preprocessing, **others: bytes) -> Path:
+    """A bundle that states the embeddings of the tiny network, and runs another or feeds it otherwise."""
+    Bundle.write(
+        path,
+        name="changed",
+        licence="MIT",
+        source="tests",
+        dim=16,
+        preprocessing=preprocessing,
+        verify={
+            "float32": {"cosine": 0.99999, "max_abs": 0.001},
+            "float16": {"cosine": 0.999, "max_abs": 0.05},
+        },
+        files={
+            "backbone.onnx": network,
+            **{f"backbone.{name}.onnx": other for name, other in others.items()},
+            "verify.safetensors": verification(tiny_onnx(), TINY_PREPROCESSING),
+        },
+    )
+    return path
+
+
+def perturbed(network: bytes, scale: float, name: str = "w2") -> bytes:
+    """The network with one weight changed, or a whole tensor of them."""
+    model = onnx.load_from_string(network)
+    (tensor,) = [tensor for tensor in model.graph.initializer if tensor.name == name]
+    values = numpy_helper.to_array(tensor).copy()
+    if scale > 1:
+        with np.errstate(over="ignore"):  # that is what it is about
+            values *= scale
+    else:
+        values[0, 0, 0, 0] += scale
+    tensor.CopyFrom(numpy_helper.from_array(values, name))
+    return model.SerializeToString()
+
+
+REFUSED = """
+    try:
+        tensorrt()
+    except EngineError as error:
+        print(error)
+    else:
+        raise SystemExit("not refused")
+    """
+
+
+def test_a_network_with_a_perturbed_weight_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
+    path = changed(tmp_path / "a.fieldshot", perturbed(tiny_onnx(), 0.05), TINY_PREPROCESSING)
+    assert "tensorrt must reproduce in float32" in run(REFUSED, path, environment).stdout
+
+
+def test_swapped_channels_are_refused(environment: dict[str, str], tmp_path: Path) -> None:
+    path = changed(tmp_path / "a.fieldshot", tiny_onnx(), replace(TINY_PREPROCESSING, channels="BGR"))
+    assert "tensorrt must reproduce in float32" in run(REFUSED, path, environment).stdout
+
+
+def test_an_overflow_in_float16_is_float32(environment: dict[str, str], tmp_path: Path) -> None:
+    over = perturbed(halved(tiny_onnx()), 65504.0 * 4, "w2_half")
+    path = changed(tmp_path / "a.fieldshot", tiny_onnx(), TINY_PREPROCESSING, fp16=over)
+    program = "b = tensorrt(precision='float16'); print(b.precision, b.info()['engine']['passed over'])"
+    done = run(program, path, environment)
+    assert done.stdout.startswith("float32 float16: tensorrt must reproduce in float16")
+    assert "(got NaN or infinity)" in done.stdout
+
+
+def test_a_plan_of_another_backbone_is_refused(bundle: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """Under the name and the terms of this one, with a digest that is right."""
+    run(SHOWN, bundle, environment)
+    (ours,) = plans(environment)
+    run(SHOWN, write_tiny_bundle(tmp_path / "other.fieldshot", seed=1), environment)
+    (theirs,) = set(plans(environment)) - {ours}
+    header, _, data = ours.read_bytes().partition(b"\n")
+    other = theirs.read_bytes().partition(b"\n")[2]
+    digests = [hashlib.sha256(part).hexdigest().encode() for part in (data, other)]
+    ours.write_bytes(header.replace(*digests) + b"\n" + other)
+    assert "tensorrt must reproduce in float32" in run(REFUSED, bundle, environment).stdout
+    assert run("print(Backbone.load(BUNDLE).engine)", bundle, environment).stdout == "onnxruntime\n"
 
 
 def test_memory_that_runs_out(bundle: Path, environment: dict[str, str]) -> None:
