@@ -230,6 +230,24 @@ def adapt_sides(
     return sides_of(lambda *tensors: adapt(*tensors, prior, rule), queries, support.U, member, np.float32(shares))
 
 
+def preprocess(
+    frames: Tensor, size: tuple[int, int], crop: tuple[int, int, int], interpolation: str
+) -> tuple[Tensor, ...]:
+    """Frames (N, H, W, 3) uint8, resized to (height, width), cut at (top, left, side), scaled to [-1, 1]."""
+    top, left, side = crop
+    planes = frames.permute(0, 3, 1, 2).float()
+    resized = torch.nn.functional.interpolate(planes, size, mode=interpolation, antialias=True, align_corners=False)
+    seen = resized[:, :, top : top + side, left : left + side].round().clamp(0, 255)
+    return (seen / 127.5 - 1,)
+
+
+def preprocess_sides(
+    frames: np.ndarray, size: tuple[int, int], crop: tuple[int, int, int], interpolation: str
+) -> dict[str, Callable[[], object]]:
+    """The work of `preprocess`, which rounds to 8 bits in between too."""
+    return sides_of(lambda frames: preprocess(frames, size, crop, interpolation), frames)
+
+
 def moment_sides(U: np.ndarray) -> dict[str, Callable[[], object]]:
     """The second moment, all in float32, which the operations add up in float64."""
     return sides_of(lambda U: (U.T @ U,), U)

@@ -20,6 +20,7 @@ from fieldshot.ops.blocked import fit_blocked
 from fieldshot.ops.cuda import CudaCall, CudaOps, CudaRunner
 from fieldshot.ops.host import HostOps
 from fieldshot.ops.kernels import KernelOps
+from gpu_pictures import differing
 from problems import REFERENCE, Problem, errors_of, problem
 
 FEW = 64  # samples
@@ -243,6 +244,13 @@ def check(results: Any, *, quick: bool, tolerance: float, apart: bool) -> None:
             wrong = [name for name, w in worst.items() if not w["error"] < w["tolerance"]]
             if wrong:
                 results.fail(f"conformance of {side}", f"past the tolerance: {', '.join(wrong)}")
+    figures["pictures_agree"] = {}
+    for side in figures["errors"].keys() & {"cuda", "host"}:
+        with results.part(f"preprocessing on {side}, against Pillow"):
+            different = differing(sides[side](), seed, quick=quick)
+            if different:
+                results.fail(f"preprocessing on {side}", f"other bits than Pillow's: {'; '.join(different)}")
+            figures["pictures_agree"][side] = not different
     with results.part("the same bits twice"):
         runner = RunnerOf(device, kind)
         different = [

@@ -16,6 +16,7 @@ from fieldshot import FewShotHead
 from fieldshot.ops import Classifier, Ops, ReferenceOps, Support, Transduction, find_ops
 from fieldshot.ops.kernels import KernelOps, launch_moment
 from gpu_conformance import RunnerOf
+from gpu_pictures import case as preprocess_case
 from gpu_timing import Case, Floor, TimedCall, Timer, timed
 from problems import Problem, distance, problem
 
@@ -228,6 +229,7 @@ def cases_of(bench: Bench) -> list[Callable[[], Case]]:
             lambda: bench.predict(3, 2, 16),
             lambda: bench.adapt(2, 2, 3, 16),
             lambda: bench.moment(400, 16),
+            lambda: preprocess_case(bench, 2, 40, 60, 16, "bilinear", bench.random),
         ]
     fits = [(5, 1, 512), (50, 10, 512), (5, 5, 1280)]
     predictions = [(ways, queries, 512) for ways in (5, 100) for queries in (1, 8, 256)]
@@ -238,6 +240,8 @@ def cases_of(bench: Bench) -> list[Callable[[], Case]]:
         lambda: bench.adapt(5, 5, 75, 512),
         lambda: bench.large_fit(100, 1000, 512),
         lambda: bench.moment(1_000_000, 512),
+        *(partial(preprocess_case, bench, count, 1080, 1920, 224, "bilinear", bench.random) for count in (1, 8, 32)),
+        partial(preprocess_case, bench, 1, 1080, 1920, 224, "bicubic", bench.random),
     ]
 
 

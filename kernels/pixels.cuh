@@ -44,6 +44,7 @@ DEVICE void along(const Lines& lines, int line, int count, Level* to, int pitch)
         pixels[i] = lines.pixel(line + least(l + i, count - 1), lines.from[x]) + e % CHANNELS;
         sums[i] = half<int>();
       }
+#pragma unroll 2  // by four, as nvcc would, registers leave room for one block a multiprocessor on sm_100 to sm_120
       for (int t = 0; t < lines.taps; ++t)
         for (int i = 0; i < GROUP; ++i) sums[i] += weights[t] * pixels[i][(size_t)t * step];
       for (int i = 0; i < GROUP; ++i)
@@ -55,11 +56,11 @@ typedef int Level;
 constexpr int GROUP = VEC<int>;  // lines in a vector
 constexpr int SPAN = 512;        // pixels of a line that are at hand at once; with GROUP lines half the nearest cache
 
-// The same. GROUP lines are turned first, four bytes a pixel: then all that is summed comes in vectors.
+// The same. GROUP lines are first laid side by side, four bytes a pixel: then all that is summed is vectors.
 DEVICE void along(const Lines& lines, int line, int count, Level* to, int pitch) {
   const PreprocessPicture& picture = lines.picture;
   const int *from = lines.from, taps = lines.taps;
-  alignas(64) uint32_t turned[SPAN][GROUP];
+  alignas(64) uint32_t words[SPAN][GROUP];
   for (int l = 0; l < count; l += GROUP)
     for (int x = 0, next; x < lines.columns; x = next) {
       for (next = x + 1; next < lines.columns && from[next] + taps - from[x] <= SPAN;) ++next;
@@ -71,14 +72,14 @@ DEVICE void along(const Lines& lines, int line, int count, Level* to, int pitch)
           const int own = line + least(l + i, count - 1);
           const bool end = own == picture.lines - 1 && first + size == picture.length;
           const uint8_t* pixel = lines.pixel(own, first);
-          for (int k = 0; k < size - end; ++k, pixel += picture.pixel_bytes) __builtin_memcpy(turned[k] + i, pixel, 4);
-          if (end) turned[size - 1][i] = pixel[0] | pixel[1] << 8 | pixel[2] << 16;  // no fourth byte lies behind it
+          for (int k = 0; k < size - end; ++k, pixel += picture.pixel_bytes) __builtin_memcpy(words[k] + i, pixel, 4);
+          if (end) words[size - 1][i] = pixel[0] | pixel[1] << 8 | pixel[2] << 16;  // no fourth byte lies behind it
         }
         for (int column = x; column < next; ++column) {
           if (piece == 0)
             for (auto& sum : sums) sum = half<Vec<int>>();
           const int* weights = lines.weights + (size_t)column * taps + piece;
-          const uint32_t(*pixels)[GROUP] = turned + (from[column] - from[x]);
+          const uint32_t(*pixels)[GROUP] = words + (from[column] - from[x]);
           for (int t = 0; t < least(SPAN, taps - piece); ++t) {
             const Vec<int> four = load<int>((const int*)pixels[t]);
             for (int c = 0; c < CHANNELS; ++c) sums[c] += (four >> 8 * c & 255) * weights[t];

@@ -7,20 +7,20 @@
 // Weights are integers of PLACES binary places, and clip rounds to 8 bits: as in Pillow, to the bit, in every build.
 // Lines are rows; where a picture is turned they are columns, and x and y change places.
 //
-// A block makes TALL x WIDE pixels of the output. LINES lines at a time pass through shared memory, a warp making GROUP
+// A block makes TALL x WIDE pixels of the output. BAND lines at a time pass through shared memory, a warp making GROUP
 // of them at once so that a weight serves them all; what they add to the output is kept in the lanes' sums.
 // Floor: what takes part of the picture read, 12 bytes a pixel written; 3 multiply-adds a tap, first for each pixel of
 // lines x width, then for each of height x width. Tiles one above the other both make the lines that they share.
 
 #include "pixels.cuh"
 
-constexpr int TALL = LANES == 1 ? 32 : 8, WIDE = 32, LINES = 32;
+constexpr int TALL = LANES == 1 ? 32 : 8, WIDE = 32, BAND = 32;
 constexpr int PITCH = CHANNELS * WIDE + 8;  // from line to line in shared memory
 
 DEVICE int tiles(int width, int height) { return (width + WIDE - 1) / WIDE * ((height + TALL - 1) / TALL); }
 
 KERNEL(preprocess, PreprocessParams) {
-  SHARED(Level, strip, LINES * PITCH);
+  SHARED(Level, strip, BAND * PITCH);
   constexpr int STEP = WARP * VEC<int>, SLOTS = CHANNELS * WIDE / STEP;  // a lane's sums of a row
   const int each = most(tiles(p.width, p.height), tiles(p.height, p.width));
   for (int task = block(); task < p.N * each; task += blocks()) {
@@ -39,8 +39,8 @@ KERNEL(preprocess, PreprocessParams) {
     for (int i = 0; i < TALL / WARPS; ++i)
       for (int slot = 0; slot < SLOTS; ++slot) sums[i][slot] = half<Vec<int>>();
     const int end = from2[rows - 1] + taps2;
-    for (int line = from2[0]; line < end; line += LINES) {
-      const int count = least(LINES, end - line);
+    for (int line = from2[0]; line < end; line += BAND) {
+      const int count = least(BAND, end - line);
       sync();  // those who still read the last lines
       along(lines, line, count, strip, PITCH);
       sync();

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import torch
 
 from check_build import build
 from driver_build import build_driver, driver_environment, missing
+from fieldshot.images import Preprocessing
 from fieldshot.ops import Classifier, Transduction
 from problems import REFERENCE, distance, problem
 from test_conformance import SHAPES, TOLERANCE
@@ -89,11 +91,12 @@ def test_a_walk_through_all_of_it(environment: dict[str, str], tmp_path: Path) -
     assert set(conformance["errors"]) == {"cuda", "cuda, all by blocks", "host"}
     for worst in conformance["errors"].values():
         assert set(worst) == QUANTITIES
+    assert conformance["pictures_agree"] == {"cuda": True, "host": True}
     assert conformance["same_bits"]
     assert conformance["threads_agree"]
 
     cases = figures["latency"]["cases"]
-    assert len(cases) == 6
+    assert len(cases) == 7
     for case in cases:
         sides = {side["side"] for side in case["sides"]}
         assert any("cuda, operations" in side for side in sides)
@@ -197,6 +200,7 @@ def test_the_sides_that_torch_has_on_a_gpu_run_on_the_cpu(
         torch_ops.predict_sides(Classifier(*solution[:4]), given.Z),
         torch_ops.adapt_sides(*state),
         torch_ops.moment_sides(given.support.U),
+        torch_ops.preprocess_sides(np.zeros((2, 30, 40, 3), np.uint8), (8, 10), (0, 1, 8), "bicubic"),
     ):
         names = [name for name in sides if "graph" not in name and "compile" not in name]
         assert len(names) >= 2
@@ -206,6 +210,17 @@ def test_the_sides_that_torch_has_on_a_gpu_run_on_the_cpu(
         torch_ops.adapt_sides(*state)["torch eager, from and to the host"](), REFERENCE.adapt(*state), strict=True
     ):
         assert distance(got, want) < TOLERANCE
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_torch_preprocesses_as_pillow_does(benchmark_module: Import, interpolation: Any) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 60, 90, 3), np.uint8)
+    spec = Preprocessing((20, 20), interpolation=interpolation, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    to_height, to_width, top, left = spec.placed(60, 90)
+    preprocess = benchmark_module("gpu_baselines").preprocess
+    (got,) = preprocess(torch.from_numpy(frames), (to_height, to_width), (top, left, 20), interpolation)
+    expected = np.stack([spec.apply(frame) for frame in frames])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1.01 / 127.5)  # a grey level
 
 
 def test_cupy_does_the_same_work_written_as_numpy_is(benchmark_module: Import) -> None:
