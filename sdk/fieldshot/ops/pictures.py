@@ -6,7 +6,6 @@ import logging
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fieldshot.errors import DeviceError
 from fieldshot.images import Picture, Preprocessing, pixels_in_place
@@ -19,6 +18,8 @@ __all__ = ["at_hand", "prepare"]
 
 _log = logging.getLogger("fieldshot")
 
+_BAND_BYTES = 1 << 22  # of pixels; what a band is made of overlaps with the next by the reach of the filter
+
 
 def at_hand(picture: Picture) -> Picture:
     """The picture where it can be cut up and prepared without a copy, which may be an array on an image's memory."""
@@ -29,20 +30,33 @@ def at_hand(picture: Picture) -> Picture:
 def prepare(picture: Picture, spec: Preprocessing, out: Float32) -> None:
     """Do what ``spec.apply(picture, out)`` does, the quickest way there is on this CPU.
 
-    Pillow does it where there are no kernels, where it keeps an image in several pieces, and if it is of a version that
-    resizes another way than the kernels do.
+    Pillow does it where there are no kernels, and if it is of a version that resizes another way than they do.
     """
-    runner, pixels = _host(), at_hand(picture)
+    runner = _host()
     fits = out.shape == (3, *spec.size) and out.dtype == np.float32 and out.flags.c_contiguous
-    if runner is None or not isinstance(pixels, np.ndarray) or not fits or not _agrees(spec.interpolation):
+    if runner is None or not fits or not _agrees(spec.interpolation):
         spec.apply(picture, out)
-    else:
+        return
+    pixels = pixels_in_place(picture)
+    if pixels is not None:
         _prepare(runner, pixels, spec, out)
+        return
+    # A large image of Pillow's lies in several pieces. It is cut into bands that the cache holds, one a few rows.
+    assert not isinstance(picture, np.ndarray)
+    to_height, to_width = spec.resized(picture.height, picture.width)
+    row_bytes = 4 * spec.size[1] * picture.width / to_width * picture.height / to_height
+    count = max(1, int(_BAND_BYTES / row_bytes))
+    for first in range(0, spec.size[0], count):
+        band = np.empty((3, min(count, spec.size[0] - first), spec.size[1]), np.float32)
+        _prepare(runner, picture, spec, band, (first, band.shape[1]))
+        out[:, first : first + count] = band
 
 
-def _prepare(runner: HostRunner, pixels: NDArray[np.uint8], spec: Preprocessing, out: Float32) -> None:
+def _prepare(
+    runner: HostRunner, picture: Picture, spec: Preprocessing, out: Float32, rows: tuple[int, int] | None = None
+) -> None:
     with runner.call() as call:
-        launch_preprocess(call, [pixels], spec, out.ctypes.data)
+        launch_preprocess(call, [picture], spec, out.ctypes.data, rows)
 
 
 @cache
