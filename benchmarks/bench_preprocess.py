@@ -1,7 +1,7 @@
 """What it costs to make a picture ready for the network, beside Pillow's resize and crop and NumPy's normalisation.
 
-Both begin with what a decoder left: an image of Pillow's, or an array as a camera gives it, and end with float32 planes.
-Medians of sides that take turns in one process, on one thread.
+Both begin with what a decoder left, an image of Pillow's, or with an array as a camera gives it, and end with float32
+planes. Medians of sides that take turns in one process, on one thread.
 
 Floor on one core, of the rows and columns that the crop is made of: 3 bytes a pixel read, 3 rows x width x taps integer
 multiply-adds along rows, 3 height x width x taps down columns, 12 bytes a pixel of the output written.

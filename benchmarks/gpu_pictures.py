@@ -1,4 +1,4 @@
-"""Preprocessing on a CUDA device: its bits against Pillow's, how long it takes from frames of a camera, and its floor."""
+"""Preprocessing on a CUDA device: its bits against Pillow's, how long camera frames take, and the floor of that."""
 
 from __future__ import annotations
 

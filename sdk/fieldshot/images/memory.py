@@ -28,14 +28,14 @@ def pixels_in_place(picture: Picture) -> npt.NDArray[np.uint8] | None:
     Returns
     -------
     ndarray of shape (H, W, 3), dtype uint8, or None
-        The array itself unless it runs another way, such as mirrored or channels first, or a read-only view of the
-        image's memory, not to be used after the image is changed. None for an image that does not lend it.
+        The array itself, copied only if it runs another way, such as mirrored or channels first; or a read-only view of
+        the image's memory, which changes with it. None for an image that does not lend it.
     """
     if isinstance(picture, np.ndarray):
         down, across, deep = picture.strides
         return picture if deep == 1 and across >= 3 and down >= across * picture.shape[1] else picture.copy("C")
     try:
-        schema, array = picture.__arrow_c_array__()
+        _, array = picture.__arrow_c_array__()
         lent = _Lent(array, picture.size)
     except (AttributeError, ValueError, MemoryError):  # in several pieces, or not in Pillow's own memory
         return None

@@ -1,7 +1,7 @@
 """Pillow's antialiased resize as numbers: of which pixels an output pixel is made, and with which weights.
 
-A filter is stretched by the scale where a picture shrinks, sampled at the pixels that it covers, and brought to a sum of
-one; weights are rounded to integers of ``PLACES`` binary places. A resize sums pixels times weights across each row,
+A filter is stretched by the scale where a picture shrinks, sampled at the pixels that it covers, and brought to a sum
+of one; weights are rounded to integers of ``PLACES`` binary places. A resize sums pixels times weights across each row,
 rounds to 8 bits, and does the same down each column, or down first. All in the order and precision of Pillow, so that
 whoever sums these integers has Pillow's pixels to the bit.
 """
@@ -121,7 +121,8 @@ def _hamming(x: Float64) -> Float64:
 def _bicubic(x: Float64) -> Float64:
     x, a = np.abs(x), -0.5
     near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
-    return np.where(x < 1, near, np.where(x < 2, far, 0))
+    weights: Float64 = np.where(x < 1, near, np.where(x < 2, far, 0))
+    return weights
 
 
 def _lanczos(x: Float64) -> Float64:

@@ -29,7 +29,7 @@ def launch_preprocess(
     pictures : sequence of uint8 arrays of shape (H, W, 3) or PIL images of mode RGB
     spec : Preprocessing
     out : int
-        Address where float32 (N, 3, height, width) goes: of what ``call.out`` or ``call.scratch`` gives, or of memory of
+        Address where float32 (N, 3, height, width) goes: what ``call.out`` or ``call.scratch`` gives, or of memory of
         one's own. On a device it stays there, for what else runs on the call's stream.
 
     rows : (int, int), optional
@@ -48,7 +48,7 @@ def launch_preprocess(
     call.launch(
         "preprocess",
         len(pictures) * tiles,
-        pictures=call.put(np.frombuffer(records, np.uint8)),
+        pictures=call.put(np.frombuffer(bytes(records), np.uint8)),
         values=call.put(spec.values),
         out=out,
         N=len(pictures),

@@ -1,4 +1,4 @@
-"""Pictures made ready on the CPU: by the kernels wherever they can, by Pillow elsewhere, and nobody sees a difference."""
+"""Pictures made ready on the CPU: by kernels wherever they can, by Pillow elsewhere, and nobody sees a difference."""
 
 from __future__ import annotations
 
