@@ -121,12 +121,12 @@ def _hamming(x: Float64) -> Float64:
 def _bicubic(x: Float64) -> Float64:
     x, a = np.abs(x), -0.5
     near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
-    weights: Float64 = np.where(x < 1, near, np.where(x < 2, far, 0))
-    return weights
+    return np.where(x < 1, near, np.where(x < 2, far, 0))
 
 
 def _lanczos(x: Float64) -> Float64:
-    return np.where((x >= -3) & (x < 3), np.sinc(x) * np.sinc(x / 3), 0)
+    weights: Float64 = np.where((x >= -3) & (x < 3), np.sinc(x) * np.sinc(x / 3), 0)
+    return weights
 
 
 _FILTERS: Final = {
