@@ -109,7 +109,8 @@ def _box(x: Float64) -> Float64:
 
 
 def _bilinear(x: Float64) -> Float64:
-    return np.maximum(1 - np.abs(x), 0)
+    weights: Float64 = np.maximum(1 - np.abs(x), 0)
+    return weights
 
 
 def _hamming(x: Float64) -> Float64:
@@ -125,8 +126,7 @@ def _bicubic(x: Float64) -> Float64:
 
 
 def _lanczos(x: Float64) -> Float64:
-    weights: Float64 = np.where((x >= -3) & (x < 3), np.sinc(x) * np.sinc(x / 3), 0)
-    return weights
+    return np.where((x >= -3) & (x < 3), np.sinc(x) * np.sinc(x / 3), 0)
 
 
 _FILTERS: Final = {
