@@ -22,7 +22,7 @@ from fieldshot.backbone.views import MOST, check_budget, check_views, views_of
 from fieldshot.errors import BundleError, OptionError, PictureError
 from fieldshot.images import Picture, Preprocessing, as_items, decode
 from fieldshot.ops import Pending
-from fieldshot.ops.pictures import at_hand, prepare
+from fieldshot.ops.pictures import at_hand, prepare, prepared_by
 
 __all__ = ["Backbone", "Bundle", "as_items"]
 
@@ -176,6 +176,7 @@ class Backbone:
             "source": self.bundle.manifest["source"],
             "preprocessing": self.preprocessing.to_json(),
             "views": self.views,
+            "pictures": f"prepared by {prepared_by(self.preprocessing)}",
             "engine": {**self._engine.info(), "passed over": self._engine.passed_over or "nothing"},
         }
 

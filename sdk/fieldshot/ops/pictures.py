@@ -14,7 +14,7 @@ from fieldshot.ops.host import HostRunner, library
 from fieldshot.ops.interface import Float32
 from fieldshot.ops.preprocessing import launch_preprocess
 
-__all__ = ["at_hand", "prepare"]
+__all__ = ["at_hand", "prepare", "prepared_by"]
 
 _log = logging.getLogger("fieldshot")
 
@@ -32,9 +32,9 @@ def prepare(picture: Picture, spec: Preprocessing, out: Float32) -> None:
 
     Pillow does it where there are no kernels, and if it is of a version that resizes another way than they do.
     """
-    runner = _host()
+    runner = _runner(spec)
     fits = out.shape == (3, *spec.size) and out.dtype == np.float32 and out.flags.c_contiguous
-    if runner is None or not fits or not _agrees(spec.interpolation):
+    if runner is None or not fits:
         spec.apply(picture, out)
         return
     pixels = pixels_in_place(picture)
@@ -50,6 +50,17 @@ def prepare(picture: Picture, spec: Preprocessing, out: Float32) -> None:
         band = np.empty((3, min(count, spec.size[0] - first), spec.size[1]), np.float32)
         _prepare(runner, picture, spec, band, (first, band.shape[1]))
         out[:, first : first + count] = band
+
+
+def prepared_by(spec: Preprocessing) -> str:
+    """What `prepare` uses, in words for a person."""
+    runner = _runner(spec)
+    return "Pillow" if runner is None else runner.about
+
+
+def _runner(spec: Preprocessing) -> HostRunner | None:
+    runner = _host()
+    return runner if runner is not None and _agrees(spec.interpolation) else None
 
 
 def _prepare(

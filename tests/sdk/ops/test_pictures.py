@@ -78,7 +78,9 @@ def test_embeddings_do_not_tell_who_resized(tiny_bundle: Path, monkeypatch: pyte
     given = [noise(50, 70), Image.fromarray(noise(90, 20)), noise(10, 10)]
     backbones = [Backbone.load(tiny_bundle, views=views) for views in (1, 2, 3)]
     inputs, before = backbones[0].preprocess(given[1]), [backbone.embed(given) for backbone in backbones]
+    assert backbones[0].info()["pictures"].startswith("prepared by CPU kernels, host-")
     monkeypatch.setattr(pictures, "_host", lambda: None)
+    assert backbones[0].info()["pictures"] == "prepared by Pillow"
     np.testing.assert_array_equal(backbones[0].preprocess(given[1]), inputs)
     for backbone, embeddings in zip(backbones, before, strict=True):
         np.testing.assert_array_equal(backbone.embed(given), embeddings)
