@@ -185,8 +185,8 @@ struct AdaptParams {
   int M, N, D, K, steps;
 };
 
-// One picture of a batch. A resize is two passes: `first` along lines, `second` over what that leaves of them. Lines are
-// rows, or columns where the picture is turned. A table: of each output pixel the first of its pixels, then its weights.
+// One picture of a batch. A resize is two passes: `first` along lines, `second` over what that leaves of them. Lines
+// are rows, or columns where the picture is turned. A table has the first pixel of each output pixel, then the weights.
 struct PreprocessPicture {
   const uint8_t* pixels;  // red, green, blue
   const int* first;       // (outputs along a line, 1 + first_taps)

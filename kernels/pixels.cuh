@@ -30,8 +30,8 @@ struct Lines {
 typedef uint8_t Level;
 constexpr int GROUP = 4;  // lines that share a weight
 
-// to[l][x][c] = clip(sum_t weights[x][t] picture[line + l][from[x] + t][c]) for `count` lines. A warp makes GROUP lines,
-// a lane a channel of a column of them.
+// to[l][x][c] = clip(sum_t weights[x][t] picture[line + l][from[x] + t][c]) for `count` lines. A warp makes GROUP
+// lines, a lane a channel of a column of them.
 DEVICE void along(const Lines& lines, int line, int count, Level* to, int pitch) {
   const int step = lines.picture.pixel_bytes;
   for (int l = warp() * GROUP; l < count; l += WARPS * GROUP)

@@ -311,8 +311,11 @@ with ops.runner.call() as call:
     inputs = call.scratch(np.float32, *expected.shape)
     launch_preprocess(call, frames, spec, inputs)
     call.launch("transform", 1, Z=inputs, U=call.out(np.float32, N, D), N=N, D=D)  # for a network
+    seen = np.zeros_like(expected)
+    ops.runner.device.cuda.memcpy_dtoh_async(seen, inputs, call.space.stream)
     assert count(b"cuStreamSynchronize") == waits
     (U,) = call.fetch()
+assert np.array_equal(seen, expected)
 wanted, _ = ReferenceOps().absorb(expected.reshape(N, D), np.array([0, N], np.int32))
 np.testing.assert_allclose(U, wanted, atol=1e-6)
 """,
