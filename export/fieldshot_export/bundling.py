@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +14,16 @@ from onnx import ModelProto
 from safetensors.numpy import save
 
 from fieldshot.backbone import Backbone, Bundle
+from fieldshot.backbone.int8 import for_cpu
 from fieldshot.errors import ExportError
-from fieldshot.images import Preprocessing
-from fieldshot_export import emulation, float16
+from fieldshot.images import Pixels, Preprocessing
+from fieldshot_export import emulation, float16, int8
 from fieldshot_export.parity import TOLERANCES, Parity, check_embeddings, compare, statistics
 from fieldshot_export.pictures import PictureSet
 from fieldshot_export.report import Report, Stages
 from fieldshot_export.source import INPUT, OUTPUT, Floats, Source, first_line, open_session
 
-_WEIGHTS = {"float32": "backbone.onnx", "float16": "backbone.fp16.onnx"}
+_WEIGHTS = {"float32": "backbone.onnx", "float16": "backbone.fp16.onnx", "int8": "backbone.int8.onnx"}
 _BATCH = 16
 
 
@@ -36,6 +37,7 @@ def write(
     name: str,
     licence: str,
     with_float16: bool,
+    calibration: Iterable[Pixels] | None,
 ) -> Report:
     """Check a network against its source, write the bundle, and check what was written.
 
@@ -55,6 +57,8 @@ def write(
         For the manifest.
     with_float16 : bool
         Add a float16 copy where it agrees with the source.
+    calibration : iterable of ndarray of shape (height, width, 3), dtype uint8, or None
+        Add an int8 copy, calibrated on these pictures.
 
     Returns
     -------
@@ -64,7 +68,8 @@ def write(
     Raises
     ------
     ExportError
-        The network does not agree with its source, or its embeddings cannot be right; `out` is untouched.
+        The network or its int8 copy does not agree with its source, or its embeddings cannot be right; `out` is
+        untouched.
     """
     fed = np.stack([preprocessing.apply(picture) for picture in chosen.verify])
     with stages("run the source framework") as detail:
@@ -87,6 +92,12 @@ def write(
             if reason:
                 left_out["float16"] = reason
                 detail.append(f"LEFT OUT: {reason}")
+    if calibration is not None:
+        with stages("make and check int8") as detail:
+            inputs = np.stack([preprocessing.apply(picture) for picture in calibration])
+            networks["int8"], parity["int8"] = _int8(source, inputs, fed, expected)
+            detail += [f"calibrated on {len(inputs)} pictures", str(parity["int8"])]
+            parity["int8"].require("int8")
     with stages("take feature statistics") as detail:
         measured = statistics(_embeddings(networks["float32"], chosen, preprocessing))
         detail.append(f"{measured['count']} pictures")
@@ -104,7 +115,7 @@ def write(
             dim=expected.shape[1],
             preprocessing=preprocessing,
             statistics=measured,
-            verify={precision: TOLERANCES[precision] for precision in networks},
+            verify={precision: parity[precision].bounds(precision) for precision in networks},
             files=files,
         )
         _check_written(bundle, networks)
@@ -143,13 +154,26 @@ def _add_float16(
     return None
 
 
+def _int8(source: Source, inputs: Floats, fed: Floats, expected: Floats) -> tuple[bytes, Parity]:
+    """Make the int8 network; the worse of what it gives as it stands and as a CPU runs it is how it compares."""
+    try:
+        network = int8.convert(source.model, inputs).SerializeToString()
+        each = [compare(expected, _run(form, fed, optimise=False)) for form in (network, for_cpu(network))]
+    except ExportError:
+        raise
+    except Exception as error:  # ONNX Runtime's quantiser has no exceptions of its own
+        raise ExportError(
+            f"the network must be one that int8 is for (got: {first_line(error)})", hint="leave out --int8"
+        ) from error
+    return network, Parity(min(one.cosine for one in each), max(one.max_abs for one in each))
+
+
 def _check_written(bundle: Bundle, networks: dict[str, bytes]) -> None:
     """Read the bundle as a device will, and hold every network in it against its verification pictures."""
     pictures, expected = bundle.verification()
-    compare(expected, Backbone.load(bundle.path, "onnxruntime").embed(pictures)).require("float32")
-    fed = np.stack([bundle.preprocessing.apply(picture) for picture in pictures])
     for precision in networks:
-        compare(expected, _run(bundle.read(_WEIGHTS[precision]), fed)).require(precision)
+        served = Backbone.load(bundle.path, "onnxruntime", precision=precision)
+        compare(expected, served.embed(pictures)).require(precision)
 
 
 def _run(network: bytes | ModelProto, fed: Floats, *, optimise: bool = True) -> Floats:

@@ -13,6 +13,7 @@ examples:
   fieldshot export --torch networks:resnet --weights resnet.safetensors --size 224 \\
       --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --crop 0.875 -o resnet.fieldshot
   fieldshot export --timm mobilenetv3_small_100 -o mobilenetv3.fieldshot
+  fieldshot export --onnx resnet.onnx ... --int8 --calibrate pictures/ -o resnet.fieldshot
 """
 
 
@@ -46,7 +47,9 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     bundle.add_argument("--pictures", metavar="DIR", help="pictures to verify with instead of procedural ones")
     bundle.add_argument("--name", help="name of the backbone (from the source)")
     bundle.add_argument("--licence", metavar="TEXT", help="licence of the weights")
-    bundle.add_argument("--no-float16", dest="float16", action="store_false", help="float32 only: a smaller bundle")
+    bundle.add_argument("--no-float16", dest="float16", action="store_false", help="leave out the float16 copy")
+    bundle.add_argument("--int8", action="store_true", help="add an int8 copy, for speed at some cost in accuracy")
+    bundle.add_argument("--calibrate", metavar="DIR", help="pictures for int8 to learn from which values to expect")
     parser.add_argument("--json", action="store_true", help="print a summary for programs")
     parser.set_defaults(run=run)
 

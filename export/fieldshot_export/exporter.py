@@ -40,6 +40,8 @@ def export(
     name: str | None = None,
     licence: str | None = None,
     float16: bool = True,
+    int8: bool = False,
+    calibrate: str | os.PathLike[str] | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Report:
@@ -72,6 +74,10 @@ def export(
         For the manifest.
     float16 : bool
         Add a float16 copy, if it agrees with the source.
+    int8 : bool
+        Add an int8 copy, see `int8.convert`.
+    calibrate : path, optional
+        Folder of pictures that int8 learns from which values to expect; `pictures` otherwise, or procedural ones.
     force : bool
         Replace what is at `out`.
     progress : callable, optional
@@ -101,6 +107,8 @@ def export(
         raise ExportError(f"cut must go with an ONNX file (got a {kind} source)", hint="cut in the module itself")
     if weights is not None and kind == "onnx":
         raise ExportError("weights must go with torch or timm (got an ONNX file)", hint="an ONNX file has its own")
+    if calibrate is not None and not int8:
+        raise ExportError("calibrate must go with int8 (got no int8)", hint="add --int8")
     options = {
         "size": (size, size) if isinstance(size, int) else size,
         "mean": mean,
@@ -154,6 +162,7 @@ def export(
         name=name or source.name,
         licence=licence or "not stated",
         with_float16=float16,
+        calibration=picture_sets.calibration(calibrate, chosen) if int8 else None,
     )
 
 

@@ -13,8 +13,14 @@ from fieldshot_export.source import Floats
 TOLERANCES = {
     "float32": {"cosine": 0.99999, "max_abs": 1e-3},
     "float16": {"cosine": 0.999, "max_abs": 0.05},
+    "int8": {"cosine": 0.95, "max_abs": 0.5},
 }
 """Per precision the lowest cosine and the largest difference, as a fraction of the largest value expected."""
+
+_HINTS = {
+    "int8": "calibrate on more pictures of what the device will see (--calibrate DIR), or leave out --int8: some "
+    "networks lose too much",
+}
 
 _ALIKE = 1e-5  # of the largest value: embeddings of different pictures that differ by less are one and the same
 
@@ -49,8 +55,14 @@ class Parity:
             raise ExportError(
                 f"the exported {precision} network must agree with its source, cosine at least "
                 f"{bounds['cosine']}, difference at most {bounds['max_abs']} (got {self})",
-                hint="the conversion changed the network; try another opset or a newer exporter",
+                hint=_HINTS.get(precision, "the conversion changed the network; try another opset or a newer exporter"),
             )
+
+    def bounds(self, precision: str) -> dict[str, float]:
+        """What an engine may show: the tolerances; at int8, whose cost is each network's own, twice what is here."""
+        if precision != "int8":
+            return TOLERANCES[precision]
+        return {"cosine": round(1 - 2 * (1 - self.cosine), 6), "max_abs": round(2 * self.max_abs, 6)}
 
 
 def compare(expected: Floats, got: Floats) -> Parity:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ Pixels = NDArray[np.uint8]
 
 VERIFY_COUNT, VERIFY_PROCEDURAL_COUNT = 8, 4
 STATISTICS_COUNT, STATISTICS_PROCEDURAL_COUNT = 256, 64
+CALIBRATE_COUNT, CALIBRATE_LEAST = 64, 8
 
 # Height and width relative to what the network sees: smaller, larger, upright and lying.
 _SHAPES = ((1.2, 1.2), (0.75, 1.1), (1.4, 0.9), (0.6, 0.6))
@@ -93,9 +95,7 @@ def collect(size: tuple[int, int], folder: str | os.PathLike[str] | None = None,
         seeds = range(STATISTICS_PROCEDURAL_COUNT)
         verify = tuple(dead_leaves(_scaled(s, size), seed=s) for s in seeds[:VERIFY_PROCEDURAL_COUNT])
         return PictureSet(verify, "procedural pictures (dead leaves)", tuple(seeds), size)
-    if not os.path.isdir(folder):
-        raise MissingFileError(f"the folder of pictures must exist (got {folder})", hint="check --pictures")
-    found = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in images.SUFFIXES and p.is_file())
+    found = _found(folder, "--pictures")
     order = np.random.default_rng(seed).permutation(len(found))[: 2 * STATISTICS_COUNT]
     chosen, kept = [], []
     for path in (found[i] for i in order):
@@ -114,6 +114,50 @@ def collect(size: tuple[int, int], folder: str | os.PathLike[str] | None = None,
     rest = [found[i] for i in order if found[i] not in chosen]
     others = tuple((chosen + rest)[:STATISTICS_COUNT])
     return PictureSet(tuple(kept), f"{len(kept)} of the exporter's own pictures", others, size)
+
+
+def calibration(folder: str | os.PathLike[str] | None, chosen: PictureSet, *, seed: int = 0) -> Iterator[Pixels]:
+    """Yield up to 64 pictures that show int8 which values to expect.
+
+    Parameters
+    ----------
+    folder : path or None
+        Pictures of the user's, also in sub-folders, of which a seeded sample is taken; those of `chosen` without it.
+    chosen : PictureSet
+        Pictures of this export.
+    seed : int
+        Which sample.
+
+    Raises
+    ------
+    MissingFileError
+        There is no such folder.
+    ExportError
+        Fewer than eight of its pictures can be read; raised after the last of them.
+    """
+    if folder is None:
+        found, given = [], chosen.statistics()
+    else:
+        found = _found(folder, "--calibrate")
+        order = np.random.default_rng(seed).permutation(len(found))
+        given = PictureSet((), "", tuple(found[i] for i in order), chosen.size).statistics()
+    count = 0
+    for picture in islice(given, CALIBRATE_COUNT):
+        count += 1
+        yield picture
+    if count < CALIBRATE_LEAST:
+        raise ExportError(
+            f"int8 must be calibrated on at least {CALIBRATE_LEAST} pictures that can be read (got {count} of "
+            f"{len(found if folder is not None else chosen.others)})",
+            hint=f"{CALIBRATE_COUNT} pictures of all that the device will see are sensible: name their folder by "
+            "--calibrate",
+        )
+
+
+def _found(folder: str | os.PathLike[str], option: str) -> list[Path]:
+    if not os.path.isdir(folder):
+        raise MissingFileError(f"the folder of pictures must exist (got {folder})", hint=f"check {option}")
+    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in images.SUFFIXES and p.is_file())
 
 
 def dead_leaves(shape: tuple[int, int], *, seed: int) -> Pixels:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fieldshot.backbone.int8 import for_cpu
 from fieldshot.errors import BundleError, EngineError, MissingDependencyError
 from fieldshot.system import cores
 
@@ -95,6 +96,7 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         network = self._bundle.read(self._file)
         try:
+            network = for_cpu(network) if self.precision == "int8" else network
             return onnxruntime.InferenceSession(network, sess_options=options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base of their own
             raise BundleError(

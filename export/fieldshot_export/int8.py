@@ -1,0 +1,218 @@
+"""An int8 copy of a float32 ONNX network, as explicit Q/DQ that TensorRT takes: symmetric, weights per channel.
+
+ONNX Runtime's static quantisation measures the ranges and puts the pairs in; here is decided where they stand, and what
+they cost is made good again: every layer's bias takes back the mean error of the rounding in and before it (Nagel et
+al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2, on pictures).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+from fieldshot.backbone.int8 import RECTIFIED, RECTIFIED_SCALE, SIGNED
+from fieldshot.errors import ExportError
+from fieldshot_export import graph
+from fieldshot_export.source import INPUT, Floats, open_session
+
+_LAYERS = {"Conv", "Gemm", "MatMul"}
+_RECTIFIERS = {"Clip", "Relu"}
+_SAME_RANGE = {"Identity", "MaxPool"}
+_SUMS = {"Add", "AveragePool", "GlobalAveragePool"}
+_WITH_BIAS = {"Conv", "Gemm"}
+
+
+def convert(model: ModelProto, pictures: Floats) -> ModelProto:
+    """Quantise a network to int8 weights and activations.
+
+    Quantised are convolutions and products with constant weights, sums and pools of what they make; the first layer,
+    which sees the picture, stays in float32, like all else, biases and the embedding included.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Float32 network; left as it is.
+    pictures : ndarray of shape (n, 3, H, W), dtype float32
+        Inputs to calibrate on.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Network of the same float32 input and output.
+
+    Raises
+    ------
+    ExportError
+        There is nothing in it to quantise.
+    ValueError
+        The network holds subgraphs (If, Loop, Scan).
+    """
+    if any(True for node in model.graph.node for _ in graph.subgraphs(node)):
+        raise ValueError("networks with If, Loop or Scan are not converted")
+    named = shape_inference.infer_shapes(model)
+    for number, node in enumerate(named.graph.node):
+        node.name = f"{node.op_type}_{number}"
+    chosen = _chosen(named)
+    quantised = _with_pairs(named, chosen, pictures)
+    _tell_apart(quantised)
+    graph.strip(quantised)
+    quantised.graph.ClearField("value_info")
+    _correct(model, quantised, pictures)
+    onnx.checker.check_model(quantised, full_check=True)
+    return quantised
+
+
+def _chosen(model: ModelProto) -> list[str]:
+    """Name the nodes to quantise."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    raw, maps, chosen = {INPUT}, set(), []
+    for node in model.graph.node:
+        data = [name for name in node.input if name and name not in constants]
+        if node.op_type in _LAYERS and len(data) == 1 and node.input[1] in constants:
+            if data[0] not in raw:
+                chosen.append(node.name)
+            maps.update(node.output)
+        elif data and maps.issuperset(data) and node.op_type in _SUMS | _RECTIFIERS | _SAME_RANGE:
+            if node.op_type in _SUMS and len(data) == len(node.input):
+                chosen.append(node.name)
+            maps.update(node.output)
+        elif data and raw.issuperset(data):
+            raw.update(node.output)  # the picture, turned or scaled
+    if not chosen:
+        raise ExportError(
+            "the network must have layers behind the first that int8 can compute (got no convolution or product "
+            "with constant weights)",
+            hint="leave out --int8",
+        )
+    return chosen
+
+
+def _with_pairs(model: ModelProto, chosen: list[str], pictures: Floats) -> ModelProto:
+    """Put Q/DQ in front of the chosen nodes, and DQ behind their weights, by the ranges that the pictures make.
+
+    Outputs get none of their own: what a layer makes is rounded where the next takes it, past its ReLU. Biases stay
+    float32, for TensorRT dequantises no int32.
+    """
+    model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")  # or it warns that we did not
+    with tempfile.TemporaryDirectory(prefix="fieldshot-int8-") as folder:
+        plain, quantised = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
+        onnx.save(model, plain)
+        quantize_static(
+            plain,
+            quantised,
+            _Reader(pictures),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=sorted(_LAYERS | _SUMS),
+            nodes_to_quantize=chosen,
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={
+                "ActivationSymmetric": True,
+                "WeightSymmetric": True,
+                "QuantizeBias": False,
+                "OpTypesToExcludeOutputQuantization": sorted(_LAYERS | _SUMS),
+            },
+        )
+        return onnx.load(quantised)
+
+
+class _Reader(CalibrationDataReader):
+    """Feeds pictures one by one: all that a network makes on the way is a lot."""
+
+    def __init__(self, pictures: Floats) -> None:
+        self._pictures = iter(pictures)
+
+    def get_next(self) -> dict[str, Floats] | None:
+        picture = next(self._pictures, None)
+        return None if picture is None else {INPUT: picture[None]}
+
+
+def _tell_apart(model: ModelProto) -> None:
+    """Name zero points and scales of activations by what `fieldshot.backbone.int8` may make of them."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    makers = {name: node for node in model.graph.node for name in node.output}
+    names: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            rectified = _is_rectified(node.input[0], makers, constants)
+            names[node.input[1]] = node.input[1] + (RECTIFIED_SCALE if rectified else "")
+            names[node.input[2]] = RECTIFIED if rectified else SIGNED
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    kept = {}
+    for name, tensor in constants.items():
+        # Written as raw bytes, all of them, and each zero point once.
+        kept[names.get(name, name)] = numpy_helper.from_array(numpy_helper.to_array(tensor), names.get(name, name))
+    graph.replace(model.graph.initializer, list(kept.values()))
+
+
+def _is_rectified(name: str, makers: dict[str, NodeProto], constants: dict[str, TensorProto]) -> bool:
+    while name in makers and makers[name].op_type in _SAME_RANGE:
+        name = makers[name].input[0]
+    node = makers.get(name)
+    if node is None or node.op_type != "Clip":
+        return node is not None and node.op_type == "Relu"
+    least = constants.get(node.input[1]) if len(node.input) > 1 else None
+    return least is not None and float(numpy_helper.to_array(least).min()) >= 0
+
+
+def _correct(model: ModelProto, quantised: ModelProto, pictures: Floats) -> None:
+    """Add to the bias of each quantised layer what its outputs lack on average, in a single pass from first to last."""
+    weights = {tensor.name: tensor for tensor in quantised.graph.initializer}
+    dequantised = {node.output[0] for node in quantised.graph.node if node.op_type == "DequantizeLinear"}
+    biases = {
+        node.output[0]: weights[node.input[2]]
+        for node in quantised.graph.node
+        if node.op_type in _WITH_BIAS and node.input[1] in dequantised and node.input[2:3] and node.input[2] in weights
+    }
+    wanted = dict(zip(biases, _means(model, list(biases), pictures), strict=True))
+    left = Counter(name for node in quantised.graph.node for name in node.input)
+    values = {INPUT: pictures}
+    for node in quantised.graph.node:
+        feeds = {name: values[name] for name in node.input if name in values}
+        values.update(zip(node.output, _run_node(quantised, node, weights, feeds), strict=True))
+        if node.output[0] in biases:
+            made, bias = values[node.output[0]], biases[node.output[0]]
+            lack = (wanted[node.output[0]] - _mean(made)).astype(np.float32)
+            made += lack.reshape(-1, *[1] * (made.ndim - 2))
+            bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + lack, bias.name))
+        left.subtract(node.input)
+        for name in [name for name in node.input if not left[name]]:
+            values.pop(name, None)
+
+
+def _run_node(
+    model: ModelProto, node: NodeProto, weights: Mapping[str, TensorProto], feeds: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
+    """Run one node of a network on what the nodes before it made."""
+    inputs = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), None)
+        for name, value in feeds.items()
+    ]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
+    constants = [weights[name] for name in {*node.input} if name in weights]
+    alone = helper.make_graph([node], node.name, inputs, outputs, constants)
+    whole = helper.make_model(alone, opset_imports=model.opset_import, ir_version=model.ir_version)
+    return open_session(whole, optimise=False).run(list(node.output), dict(feeds))
+
+
+def _means(model: ModelProto, names: list[str], pictures: Floats) -> list[np.ndarray]:
+    """Average tensors of a network over all but their channels."""
+    watched = ModelProto.FromString(model.SerializeToString())
+    watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    session = open_session(watched)
+    rows = [[_mean(value) for value in session.run(names, {INPUT: picture[None]})] for picture in pictures]
+    return [np.mean(column, axis=0) for column in zip(*rows, strict=True)]
+
+
+def _mean(value: np.ndarray) -> np.ndarray:
+    return value.mean(axis=(0, *range(2, value.ndim)), dtype=np.float64)
