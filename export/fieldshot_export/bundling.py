@@ -37,7 +37,7 @@ def write(
     name: str,
     licence: str,
     with_float16: bool,
-    calibration: Iterable[Pixels] | None,
+    calibration: Iterable[Pixels] | None = None,
 ) -> Report:
     """Check a network against its source, write the bundle, and check what was written.
 

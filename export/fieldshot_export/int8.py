@@ -72,26 +72,26 @@ def convert(model: ModelProto, pictures: Floats) -> ModelProto:
 def _chosen(model: ModelProto) -> list[str]:
     """Name the nodes to quantise."""
     constants = {tensor.name for tensor in model.graph.initializer}
-    raw, maps, chosen = {INPUT}, set(), []
+    raw, maps, layers, sums = {INPUT}, set(), [], []
     for node in model.graph.node:
         data = [name for name in node.input if name and name not in constants]
         if node.op_type in _LAYERS and len(data) == 1 and node.input[1] in constants:
             if data[0] not in raw:
-                chosen.append(node.name)
+                layers.append(node.name)
             maps.update(node.output)
         elif data and maps.issuperset(data) and node.op_type in _SUMS | _RECTIFIERS | _SAME_RANGE:
             if node.op_type in _SUMS and len(data) == len(node.input):
-                chosen.append(node.name)
+                sums.append(node.name)
             maps.update(node.output)
         elif data and raw.issuperset(data):
             raw.update(node.output)  # the picture, turned or scaled
-    if not chosen:
+    if not layers:
         raise ExportError(
             "the network must have layers behind the first that int8 can compute (got no convolution or product "
             "with constant weights)",
             hint="leave out --int8",
         )
-    return chosen
+    return layers + sums
 
 
 def _with_pairs(model: ModelProto, chosen: list[str], pictures: Floats) -> ModelProto:
@@ -174,6 +174,8 @@ def _correct(model: ModelProto, quantised: ModelProto, pictures: Floats) -> None
         for node in quantised.graph.node
         if node.op_type in _WITH_BIAS and node.input[1] in dequantised and node.input[2:3] and node.input[2] in weights
     }
+    if not biases:
+        return
     wanted = dict(zip(biases, _means(model, list(biases), pictures), strict=True))
     left = Counter(name for node in quantised.graph.node for name in node.input)
     values = {INPUT: pictures}

@@ -14,8 +14,8 @@ from typing import Final
 
 __all__ = ["RECTIFIED", "RECTIFIED_SCALE", "SIGNED", "for_cpu"]
 
-SIGNED: Final = "zero_point:signed"
-RECTIFIED: Final = "zero_point:rectified"
+SIGNED: Final = "zero_point.signed"
+RECTIFIED: Final = "zero_point.rectified"
 """Names of the two zero points of activations: of any, and of those that a ReLU made."""
 
 RECTIFIED_SCALE: Final = ":rectified"
@@ -62,12 +62,18 @@ def for_cpu(network: bytes) -> bytes:
 
 def _change(network: bytes, changed: bytearray, parts: dict[int, slice]) -> None:
     name = network[parts[_NAME]] if _NAME in parts else b""
-    if name in _ZERO_POINTS:
+    is_scale = name.endswith(RECTIFIED_SCALE.encode())
+    if not is_scale and name not in _ZERO_POINTS:
+        return
+    data = parts.get(_RAW_DATA, slice(0, 0))
+    if data.stop - data.start != (4 if is_scale else 1):
+        raise ValueError(f"{name.decode()} must be one number, in raw data")
+    if is_scale:
+        (scale,) = struct.unpack("<f", network[data])
+        changed[data] = struct.pack("<f", scale * _FINER)
+    else:
         changed[parts[_DATA_TYPE]] = bytes([_UINT8])
-        changed[parts[_RAW_DATA]] = bytes([_ZERO_POINTS[name]])
-    elif name.endswith(RECTIFIED_SCALE.encode()):
-        (scale,) = struct.unpack("<f", network[parts[_RAW_DATA]])
-        changed[parts[_RAW_DATA]] = struct.pack("<f", scale * _FINER)
+        changed[data] = bytes([_ZERO_POINTS[name]])
 
 
 def _fields(data: bytes, within: slice) -> Iterator[tuple[int, slice]]:

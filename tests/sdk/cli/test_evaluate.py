@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundles import write_tiny_bundle
+from bundles import coarse, tiny_onnx, write_tiny_bundle
 from clusters import clusters
 from fieldshot.backbone import Backbone
 from fieldshot.cli import report_folder
@@ -78,6 +78,16 @@ def test_views(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
     alone = shell.json(*words)
     assert alone["backbone"]["views"] == 1
     assert [row["brier"] for row in document["rows"]] != [row["brier"] for row in alone["rows"]]
+
+def test_several_precisions(shell: Shell, pictures: Path) -> None:
+    both = write_tiny_bundle(Path("both.fieldshot"), others={"backbone.int8.onnx": coarse(tiny_onnx())})
+    anew = write_tiny_bundle(Path("anew.fieldshot"), others={"backbone.int8.onnx": tiny_onnx()})
+    words = ["eval", pictures, *FEW, "--backbone", both]
+    rows = shell.json(*words, "--precision", "float32", "--precision", "int8")["rows"]
+    full, low = (f"pictures / tiny-0 {precision}" for precision in ("float32", "int8"))
+    assert list(dict.fromkeys(row["data"] for row in rows)) == [full, low]
+    rows = shell.json(*words, "--precision", "int8", "--backbone", anew)["rows"]
+    assert all(re.fullmatch(r"pictures / tiny-0 [0-9a-f]{8}", row["data"]) for row in rows)
 
 
 def test_embeddings_that_are_ready_need_no_backbone(shell: Shell, ready: str, monkeypatch: pytest.MonkeyPatch) -> None:

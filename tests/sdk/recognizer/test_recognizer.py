@@ -317,6 +317,21 @@ def test_another_preprocessing_is_refused(trained: Recognizer, tmp_path: Path, t
         Recognizer.open(trained.gallery.path, backbone=bundle.path)
 
 
+def test_a_gallery_keeps_to_its_precision(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "tiny.fieldshot", others={"backbone.int8.onnx": coarse(tiny_onnx())})
+    with Recognizer.create(tmp_path / "g", backbone=bundle, precision="int8") as recognizer:
+        recognizer.enroll_many({"red": several("red", 1), "blue": several("blue", 1)})
+    for backbone in (None, bundle, Backbone.load(bundle, precision="int8")):
+        with Recognizer.open(tmp_path / "g", backbone=backbone) as recognizer:
+            assert recognizer.backbone.precision == "int8"
+            assert recognizer.recognize(picture("red", 3)).label == "red"
+    with pytest.raises(ContractError, match=r"other precision \(float32, not int8\)"):
+        Recognizer.open(tmp_path / "g", backbone=Backbone.load(bundle))
+    anew = write_tiny_bundle(tmp_path / "anew.fieldshot", others={"backbone.int8.onnx": tiny_onnx()})
+    with pytest.raises(ContractError, match=r"\(got 'tiny-0' with contract \w+: another calibration of int8\)"):
+        Recognizer.open(tmp_path / "g", backbone=anew)
+
+
 def test_a_bundle_that_moved(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "tiny.fieldshot")
     with Recognizer.create(tmp_path / "g", backbone=bundle) as recognizer:
