@@ -2,7 +2,8 @@
 # make test        every test                    make check       style, lint, types
 # make bench       the benchmarks                make kernels     compile for CPU and GPUs (needs nvcc)
 # make accuracy    accuracy over the grid        make scale       a million samples
-# make gpu-check   what only a GPU can tell      make clean       remove what these made
+# make int8        int8 on this CPU            make gpu-check   what only a GPU can tell
+# make clean       remove what these made
 #
 # ARGS goes to the command that a target ends with: make test ARGS="-k gallery"
 
@@ -15,7 +16,7 @@ ARGS ?=
 PIP := -m pip -qq --disable-pip-version-check install
 TEST := .venv-test/bin/python -m
 
-.PHONY: demo test check bench accuracy scale kernels gpu-check clean
+.PHONY: demo test check bench accuracy scale int8 kernels gpu-check clean
 
 demo: .venv/installed
 	@$(PYTHON) kernels/build.py host || echo "make demo: going on without them, heads compute with NumPy" >&2
@@ -42,6 +43,10 @@ accuracy: .venv-test/installed
 # Leaves files of 2.3 GB in accuracy/.
 scale: .venv-test/installed
 	.venv-test/bin/python benchmarks/scale.py $(ARGS)
+
+# Needs the pictures and networks of FIELDSHOT_DATA.
+int8: .venv-test/installed
+	.venv-test/bin/python benchmarks/int8.py $(ARGS)
 
 gpu-check:
 	PYTHONPATH=sdk$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) benchmarks/gpu_check.py $(ARGS)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bundles import coarse, tiny_onnx, write_tiny_bundle
+from fieldshot import Backbone
 from fieldshot.evaluation import evaluate
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -25,7 +27,7 @@ def script(monkeypatch: pytest.MonkeyPatch):
         return import_module(name)
 
     yield load
-    for name in ("accuracy", "scale", "views", "robustness"):
+    for name in ("accuracy", "int8", "scale", "views", "robustness"):
         sys.modules.pop(name, None)
 
 
@@ -95,3 +97,24 @@ def test_gains_of_views(script) -> None:
     gains = {line.split("|")[1].strip(): line.split("|")[2] for line in text.splitlines() if line.startswith("| ")}
     assert gains["2"].split() == ["+0.00", "+-", "0.00"]
     assert float(gains["3"].split()[0]) > 1
+
+
+def test_what_int8_loses(script) -> None:
+    int8 = script("int8")
+    rows = []
+    for form, spread in (("float32", 0.0), (int8.PROCEDURAL, 0.0), (int8.OWN, 0.5), (int8.STANDING, 5.0)):
+        Z, y = drawn(1)
+        Z += spread * np.random.default_rng(2).normal(size=Z.shape).astype(np.float32)
+        rows += evaluate(Z, y, ways=5, shots=[5], episodes=20, name=f"network / drawn / {form}")
+    *_, row, _, last = int8.document(rows, 20)
+    lost = [float(cell.split("±")[0]) for cell in row.strip("|").split("|")[3:]]
+    assert lost[0] == 0 < lost[2]
+    assert f"procedural +0.00, at most +0.00; own pictures {lost[1]:+.2f}" in last
+
+
+def test_int8_as_it_stands_is_a_bundle_of_its_own(script, tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "a.fieldshot", others={"backbone.int8.onnx": coarse(tiny_onnx())})
+    standing = Backbone.load(script("int8").standing(bundle, tmp_path / "b.fieldshot"))
+    pictures = [np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)]
+    np.testing.assert_array_equal(standing.embed(pictures), Backbone.load(bundle, precision="int8").embed(pictures))
+    assert standing.contract != Backbone.load(bundle, precision="int8").contract
