@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["OnnxRuntimeEngine"]
 
 _MAX_WORKERS = 4  # each holds the buffers of a run
+_FAST_INT8: Final = (
+    1,
+    23,
+)  # earlier ones, 1.21 aside, leave layers in float32 whose biases are, as TensorRT wants them
+_log = logging.getLogger("fieldshot")
 
 
 class OnnxRuntimeEngine:
@@ -70,6 +76,8 @@ class OnnxRuntimeEngine:
         self._threads = _default_threads() if threads is None else threads
         self._version = onnxruntime.__version__
         self._session = self._make_session(self._threads)
+        if precision == "int8" and tuple(map(int, self._version.split(".")[:2])) < _FAST_INT8:
+            _log.warning("int8 may be slower than float32 with onnxruntime %s: upgrade to 1.23 or newer", self._version)
         self._beside: onnxruntime.InferenceSession | None = None
         self._making = threading.Lock()
         inputs = {node.name: node for node in self._session.get_inputs()}

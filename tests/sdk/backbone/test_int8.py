@@ -89,6 +89,19 @@ def test_what_is_no_onnx_file() -> None:
         for_cpu(bare.SerializeToString())
 
 
+def test_an_old_onnxruntime_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_tiny_bundle(tmp_path / "both.fieldshot", others={"backbone.int8.onnx": tiny_onnx()})
+    monkeypatch.setattr(onnxruntime, "__version__", "1.23.2")
+    Backbone.load(path, precision="int8")
+    monkeypatch.setattr(onnxruntime, "__version__", "1.22.1")
+    Backbone.load(path)
+    assert not caplog.records
+    Backbone.load(path, precision="int8")
+    assert "int8 may be slower than float32 with onnxruntime 1.22.1" in caplog.text
+
+
 def test_a_bundle_whose_int8_is_damaged_says_so(tmp_path: Path) -> None:
     path = write_tiny_bundle(tmp_path / "junk.fieldshot", others={"backbone.int8.onnx": b"no onnx"})
     with pytest.raises(BundleError, match=r"junk\.fieldshot: backbone\.int8\.onnx must load in ONNX Runtime"):
