@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from fieldshot.backbone.int8 import RECTIFIED, RECTIFIED_SCALE, SIGNED
 from fieldshot.errors import ExportError
 from fieldshot_export import graph
-from fieldshot_export.source import INPUT, Floats, open_session
+from fieldshot_export.source import INPUT, OUTPUT, Floats, open_session
 
 _LAYERS = {"Conv", "Gemm", "MatMul"}
 _RECTIFIERS = {"Clip", "Relu"}
@@ -166,54 +166,60 @@ def _is_rectified(name: str, makers: dict[str, NodeProto], constants: dict[str, 
 
 
 def _correct(model: ModelProto, quantised: ModelProto, pictures: Floats) -> None:
-    """Add to the bias of each quantised layer what its outputs lack on average, in a single pass from first to last."""
+    """Give each quantised layer, from first to last, a bias with what its outputs lack on average."""
     weights = {tensor.name: tensor for tensor in quantised.graph.initializer}
     dequantised = {node.output[0] for node in quantised.graph.node if node.op_type == "DequantizeLinear"}
-    biases = {
-        node.output[0]: weights[node.input[2]]
+    layers = {
+        node.output[0]
         for node in quantised.graph.node
-        if node.op_type in _WITH_BIAS and node.input[1] in dequantised and node.input[2:3] and node.input[2] in weights
+        if node.op_type in _WITH_BIAS
+        and node.input[1] in dequantised
+        and weights.keys() >= {*node.input[2:]}  # or none
     }
-    if not biases:
-        return
-    wanted = dict(zip(biases, _means(model, list(biases), pictures), strict=True))
+    wanted = _means(model, layers, pictures)
     left = Counter(name for node in quantised.graph.node for name in node.input)
     values = {INPUT: pictures}
     for node in quantised.graph.node:
-        feeds = {name: values[name] for name in node.input if name in values}
-        values.update(zip(node.output, _run_node(quantised, node, weights, feeds), strict=True))
-        if node.output[0] in biases:
-            made, bias = values[node.output[0]], biases[node.output[0]]
-            lack = (wanted[node.output[0]] - _mean(made)).astype(np.float32)
-            made += lack.reshape(-1, *[1] * (made.ndim - 2))
-            bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + lack, bias.name))
         left.subtract(node.input)
-        for name in [name for name in node.input if not left[name]]:
-            values.pop(name, None)
+        feeds = {name: values[name] for name in node.input if name in values}
+        values.update(_run_node(quantised, node, weights, feeds))
+        for name in [name for name in feeds if not left[name]]:
+            del values[name]
+        if node.output[0] in layers:
+            made = values[node.output[0]]
+            lack = (wanted[node.output[0]] - _mean(made)).astype(np.float32)
+            values[node.output[0]] = made + lack.reshape(-1, *[1] * (made.ndim - 2))
+            bias = numpy_helper.to_array(weights[node.input[2]]) if len(node.input) > 2 else np.float32(0)
+            node.input[2:] = [f"{node.name}:bias"]  # its own: another layer may share the old one
+            quantised.graph.initializer.append(numpy_helper.from_array(bias + lack, node.input[2]))
+    graph.cut(quantised, OUTPUT)
 
 
 def _run_node(
     model: ModelProto, node: NodeProto, weights: Mapping[str, TensorProto], feeds: Mapping[str, np.ndarray]
-) -> list[np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Run one node of a network on what the nodes before it made."""
     inputs = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), None)
         for name, value in feeds.items()
     ]
-    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
+    names = [name for name in node.output if name]
     constants = [weights[name] for name in {*node.input} if name in weights]
-    alone = helper.make_graph([node], node.name, inputs, outputs, constants)
+    alone = helper.make_graph(
+        [node], node.name, inputs, [helper.make_empty_tensor_value_info(name) for name in names], constants
+    )
     whole = helper.make_model(alone, opset_imports=model.opset_import, ir_version=model.ir_version)
-    return open_session(whole, optimise=False).run(list(node.output), dict(feeds))
+    return dict(zip(names, open_session(whole, optimise=False).run(names, dict(feeds)), strict=True))
 
 
-def _means(model: ModelProto, names: list[str], pictures: Floats) -> list[np.ndarray]:
+def _means(model: ModelProto, names: Iterable[str], pictures: Floats) -> dict[str, np.ndarray]:
     """Average tensors of a network over all but their channels."""
+    names = [OUTPUT, *sorted({*names} - {OUTPUT})]
     watched = ModelProto.FromString(model.SerializeToString())
-    watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names[1:])
     session = open_session(watched)
     rows = [[_mean(value) for value in session.run(names, {INPUT: picture[None]})] for picture in pictures]
-    return [np.mean(column, axis=0) for column in zip(*rows, strict=True)]
+    return {name: np.mean(column, axis=0) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
 
 
 def _mean(value: np.ndarray) -> np.ndarray:

@@ -124,10 +124,24 @@ def test_biases_take_back_the_mean_error() -> None:
         return open_session(of, optimise=False).run(["map"], {"input": PICTURES})[0].mean(axis=(0, 2, 3))
 
     corrected = np.abs(error(quantised) - error(model)).max()
-    (bias,) = (tensor for tensor in quantised.graph.initializer if tensor.name == "b2")
-    bias.CopyFrom(numpy_helper.from_array(constants["b2"].astype(np.float32), "b2"))
+    (layer,) = (node for node in quantised.graph.node if node.output[0] == "map")
+    (bias,) = (tensor for tensor in quantised.graph.initializer if tensor.name == layer.input[2])
+    bias.CopyFrom(numpy_helper.from_array(constants["b2"].astype(np.float32), bias.name))
     plain = np.abs(error(quantised) - error(model)).max()
     assert corrected < 0.02 * plain
+
+
+def test_layers_that_share_a_bias_or_have_none() -> None:
+    shared = residual()
+    by_name = {node.output[0]: node for node in shared.graph.node}
+    by_name["linear"].input[2] = "c1"
+    del by_name["map"].input[2]
+    quantised = int8.convert(shared, PICTURES)
+    layers = {node.output[0]: node for node in quantised.graph.node if node.op_type == "Conv"}
+    assert len({layers[name].input[2] for name in ("conv", "branch", "linear", "map")}) == 4
+    parity = compare(embed(shared), embed(quantised))
+    assert parity.cosine > 0.999
+    assert "c1" not in constants_of(quantised)
 
 
 def test_equal_pictures_give_equal_bytes() -> None:
