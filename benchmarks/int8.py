@@ -18,7 +18,7 @@ import numpy as np
 from accuracy import HERE, NETWORKS, characters, folders_of, shared_data
 from fieldshot import Backbone, __version__
 from fieldshot.backbone import Bundle
-from fieldshot.backbone.engine import create
+from fieldshot.backbone.choice import create
 from fieldshot.evaluation import Row, data, evaluate, mean_interval
 from fieldshot_export import export
 from turns import in_turn

@@ -22,12 +22,14 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_precision(parser: argparse.ArgumentParser) -> None:
-    """Add --precision."""
+def add_precision(parser: argparse.ArgumentParser, **options: Any) -> None:
+    """Add --precision, with more of argparse's options."""
     parser.add_argument(
         "--precision",
         choices=("float32", "float16", "int8"),
-        help="which of the bundle's networks runs; embeddings of different precisions do not mix (default: float32)",
+        **options,
+        help="which of the bundle's networks runs; embeddings of different precisions do not mix (default: float32, or "
+        "the gallery's)",
     )
 
 

@@ -62,7 +62,7 @@ def register(commands: Commands) -> None:
         help="bundle to use; repeat it to compare several (default: the embedded one)",
     )
     add_engine(parser)
-    add_precision(parser)
+    add_precision(parser, action="append")  # repeated, several are compared
     parser.add_argument(
         "--views", type=int, metavar="N", help="views of each picture to average over: 1, 2 or 3 (default: 1)"
     )
@@ -205,9 +205,10 @@ def _measured(arguments: argparse.Namespace, backbones: list[Backbone]) -> Itera
         )
     if folders:
         for bundle in arguments.backbone or [None]:
-            with loading(arguments) as options:
-                load = Backbone.default if bundle is None else partial(Backbone.load, bundle)
-                backbones.append(load(views=views, **options))
+            load = Backbone.default if bundle is None else partial(Backbone.load, bundle)
+            for precision in arguments.precision or ["float32"]:
+                with loading(arguments) as options:
+                    backbones.append(load(views=views, **{**options, "precision": precision}))
     cached = arguments.cache or cache.default_folder()
     names = _names(arguments.files)
     suffixes = _backbone_names(backbones)
@@ -229,11 +230,13 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _backbone_names(backbones: Sequence[Backbone]) -> list[str]:
-    """Each name, with the start of the contract where several are called alike, and views where there are several."""
-    counts = Counter(backbone.name for backbone in backbones)
+    """Each name, with precision and views where there are several, and the start of the contract if need be."""
+    several = len({backbone.precision for backbone in backbones}) > 1
+    names = [f"{b.name} {b.precision}" if several else b.name for b in backbones]
+    counts = Counter(names)
     return [
-        (b.name if counts[b.name] == 1 else f"{b.name} {b.contract[:8]}") + (f" {b.views} views" if b.views > 1 else "")
-        for b in backbones
+        (name if counts[name] == 1 else f"{name} {b.contract[:8]}") + (f" {b.views} views" if b.views > 1 else "")
+        for name, b in zip(names, backbones, strict=True)
     ]
 
 

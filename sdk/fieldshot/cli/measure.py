@@ -99,7 +99,7 @@ def _bench(arguments: argparse.Namespace) -> None:
         print_json({"backbone": backbone.info(), "pictures": arguments.pictures, "stages": stages})
         return
     print(f"head on {choose().ops.about}")
-    print(f"backbone {backbone.name} on {backbone.engine}, one picture at a time, {stages[0].runs} runs a stage")
+    print(f"backbone {backbone.name} on {backbone.runs}, one picture at a time, {stages[0].runs} runs a stage")
     print_table(
         ["stage", "median ms", "p95 ms"],
         [[stage.name, f"{stage.median_ms:.3f}", f"{stage.p95_ms:.3f}"] for stage in stages],

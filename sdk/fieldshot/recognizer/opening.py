@@ -94,6 +94,6 @@ def check_contract(gallery: Gallery, backbone: Backbone) -> None:
     raise ContractError(
         f"backbone must be {theirs['backbone']!r} with contract {gallery.contract}, which the gallery was"
         f" enrolled with (got {ours['backbone']!r} with contract {backbone.contract}:"
-        f" {', '.join(differences) or 'other weights in that precision'})",
+        f" {', '.join(differences) or 'another calibration of int8'})",
         hint=f"open it with that bundle, or create a new gallery with this one and enrol again{kept}",
     )

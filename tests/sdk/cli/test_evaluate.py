@@ -79,6 +79,7 @@ def test_views(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
     assert alone["backbone"]["views"] == 1
     assert [row["brier"] for row in document["rows"]] != [row["brier"] for row in alone["rows"]]
 
+
 def test_several_precisions(shell: Shell, pictures: Path) -> None:
     both = write_tiny_bundle(Path("both.fieldshot"), others={"backbone.int8.onnx": coarse(tiny_onnx())})
     anew = write_tiny_bundle(Path("anew.fieldshot"), others={"backbone.int8.onnx": tiny_onnx()})

@@ -12,7 +12,6 @@ from PIL import Image
 
 from bundles import coarse, tiny_onnx, write_tiny_bundle
 from fieldshot.backbone import Backbone
-
 from fieldshot.recognizer import Recognizer
 from shell import Shell
 
@@ -65,17 +64,6 @@ def test_a_gallery_keeps_to_its_precision(shell: Shell, pictures: Path, tmp_path
     assert answer["engine"] == "onnxruntime int8"
     facts = shell.json("info", "--backbone", both, "--precision", "int8", "--engine", "onnxruntime")
     assert facts["backbone"]["engine"]["precision"] == "int8"
-
-
-def test_a_gallery_of_another_precision(shell: Shell, pictures: Path, tmp_path: Path) -> None:
-    bundle = write_tiny_bundle(tmp_path / "both.fieldshot", others={"backbone.int8.onnx": coarse(tiny_onnx())})
-    low = ("--precision", "int8")
-    shell("enroll", "a.gallery", "--from", pictures, "--backbone", bundle, *low)
-    assert shell.json("info", "a.gallery")["backbone"]["precision"] == "int8"
-    assert shell.json("enroll", "a.gallery", "--from", pictures, *low)["created"] is False
-    assert "leaf" in shell("recognize", "a.gallery", pictures / "leaf/0.png")
-    error = shell.fails("enroll", "a.gallery", "--from", pictures, "--precision", "float32")
-    assert "--precision must be chosen when a gallery is made" in error
 
 
 def test_enroll_one_label_with_files_and_folders(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fieldshot.backbone import Backbone
-
 from bundles import coarse, tiny_onnx, write_tiny_bundle
+from fieldshot.backbone import Backbone
 from shell import Shell
 
 
@@ -28,10 +27,9 @@ def test_info_and_bench_of_another_precision(shell: Shell, tiny_bundle: Path, tm
     facts = shell.json("info", "--backbone", bundle, "--precision", "int8")["backbone"]
     assert facts["engine"]["precision"] == "int8"
     assert facts["contract"] != shell.json("info", "--backbone", bundle)["backbone"]["contract"]
-    assert "on onnxruntime, int8, one picture" in shell("bench", "--backbone", bundle, "--precision", "int8")
+    assert "on onnxruntime int8, one picture" in shell("bench", "--backbone", bundle, "--precision", "int8")
     error = shell.fails("info", "--backbone", tiny_bundle, "--precision", "int8")
     assert "must hold its network in int8 (got float32)" in error
-    assert "precision must be one of" in shell.fails("info", "--backbone", tiny_bundle, "--precision", "int4")
 
 
 def test_bench(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:

@@ -484,18 +484,6 @@ def test_a_gallery_keeps_to_the_views_that_there_was_time_for(tmp_path: Path, ba
         assert made.backbone.views == 1
 
 
-def test_a_gallery_keeps_to_its_precision(tmp_path: Path) -> None:
-    both = write_tiny_bundle(tmp_path / "both.fieldshot", others={"backbone.int8.onnx": coarse(tiny_onnx())})
-    path = tmp_path / "a.gallery"
-    with Recognizer.create(path, both, precision="int8") as made:
-        made.enroll_many({colour: several(colour, 3) for colour in COLOURS})
-    with Recognizer.open(path) as again:
-        assert again.backbone.precision == "int8"
-        assert again.recognize(picture("red", 8)).engine.endswith(" int8")
-    with pytest.raises(ContractError, match=r"other precision \(float32, not int8\)"):
-        Recognizer.open(path, backbone=Backbone.load(both))
-
-
 def test_a_gallery_from_before_there_were_views_is_one_of_one(tmp_path: Path, backbone: Backbone) -> None:
     with Recognizer.create(tmp_path / "a.gallery", backbone) as made:
         made.enroll("red", several("red", 2))
