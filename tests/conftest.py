@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from pathlib import Path
 
 import pytest
 
 from bundles import write_tiny_bundle
+from fieldshot.device import device_count
 from host_build import build_host
 from real import real_data
 
@@ -29,18 +29,8 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny.fieldshot")
 
 
-def cuda_devices() -> int:
-    """Count the CUDA devices, by asking the driver."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int()
-    return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip tests marked gpu where there is no GPU; where one is required they run, and fail by themselves."""
     required = os.environ.get("FIELDSHOT_REQUIRE_GPU") == "1"
-    if item.get_closest_marker("gpu") and not required and not cuda_devices():
+    if item.get_closest_marker("gpu") and not required and not device_count():
         pytest.skip("needs a CUDA device")

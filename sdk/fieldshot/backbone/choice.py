@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from fieldshot.backbone.bundle import Bundle
 from fieldshot.backbone.engine import Engine
 from fieldshot.backbone.parity import check_parity
-from fieldshot.device import asked_index
+from fieldshot.device import asked_index, device_count
 from fieldshot.errors import DeviceError, EngineError, MissingDependencyError, OptionError
 
 if TYPE_CHECKING:
@@ -73,9 +73,21 @@ def create(
 
 
 def _onnxruntime(bundle: Bundle, threads: int | None, precision: str) -> Engine:
-    from fieldshot.backbone.onnxruntime import OnnxRuntimeEngine
+    from fieldshot.backbone.onnxruntime import OnnxRuntimeEngine, has_cuda
 
+    passed_over = ""
+    index = asked_index()
+    # Of int8 its CUDA provider computes little; without a device it would complain on stderr.
+    if index is not None and precision != "int8" and has_cuda() and device_count() > index:
+        try:
+            engine = OnnxRuntimeEngine(bundle, threads, precision, index)
+            check_parity(engine, bundle)
+            return engine
+        except EngineError as error:
+            passed_over = f"onnxruntime on CUDA: {error}"
+            _log.warning("onnxruntime runs on the CPU, for its CUDA provider is passed over: %s", error)
     engine = OnnxRuntimeEngine(bundle, threads, precision)
+    engine.passed_over = passed_over
     check_parity(engine, bundle)
     return engine
 
@@ -120,7 +132,7 @@ def _fastest(bundle: Bundle, threads: int | None, precision: str, progress: Prog
             serving = _onnxruntime(bundle, threads, precision)
             return Handover(serving, partial(_checked, bundle, precision))
     engine = _onnxruntime(bundle, threads, precision)
-    engine.passed_over = passed_over
+    engine.passed_over = "; ".join(filter(None, [passed_over, engine.passed_over]))
     return engine
 
 

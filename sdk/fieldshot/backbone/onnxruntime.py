@@ -1,4 +1,4 @@
-"""The engine that runs everywhere: ONNX Runtime on the CPU."""
+"""The engine that runs everywhere: ONNX Runtime, on the CPU or by its CUDA provider."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
     from fieldshot.backbone.bundle import Bundle
 
-__all__ = ["OnnxRuntimeEngine"]
+__all__ = ["OnnxRuntimeEngine", "has_cuda"]
 
 _MAX_WORKERS = 4  # each holds the buffers of a run
-_FAST_INT8: Final = (
-    1,
-    23,
-)  # earlier ones, 1.21 aside, leave layers in float32 whose biases are, as TensorRT wants them
+# Earlier ones, 1.21 aside, leave layers in float32 whose biases are, as TensorRT wants them.
+_FAST_INT8: Final = (1, 23)
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _log = logging.getLogger("fieldshot")
 
 
@@ -44,6 +43,8 @@ class OnnxRuntimeEngine:
         Threads of one run; None takes one for each core that the process may use.
     precision : {"float32", "float16", "int8"}
         Which of the bundle's networks. A CPU computes float16 in float32 and rounds: it takes longer.
+    gpu : int, optional
+        Number of the CUDA device that runs it; the CPU does if it is left out.
 
     Raises
     ------
@@ -54,6 +55,8 @@ class OnnxRuntimeEngine:
     BundleError
         If the bundle has no such network, ONNX Runtime cannot load it, or its input and output are not those of the
         format.
+    EngineError
+        If ONNX Runtime has no CUDA provider that works on the device.
     """
 
     name = "onnxruntime"
@@ -61,7 +64,7 @@ class OnnxRuntimeEngine:
     batch_sizes = ()  # the whole verification set at once says it all
     batch_size = 2  # of runs on one core; more gain nothing, and a worker's pictures no longer fit its cache
 
-    def __init__(self, bundle: Bundle, threads: int | None, precision: str) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None, precision: str, gpu: int | None = None) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -75,6 +78,7 @@ class OnnxRuntimeEngine:
         self._file = bundle.network(precision)
         self._threads = _default_threads() if threads is None else threads
         self._version = onnxruntime.__version__
+        self._gpu = gpu
         self._session = self._make_session(self._threads)
         if precision == "int8" and tuple(map(int, self._version.split(".")[:2])) < _FAST_INT8:
             _log.warning("int8 may be slower than float32 with onnxruntime %s: upgrade to 1.23 or newer", self._version)
@@ -104,13 +108,22 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         network = self._bundle.read(self._file)
         try:
-            network = for_cpu(network) if self.precision == "int8" else network
-            return onnxruntime.InferenceSession(network, sess_options=options, providers=["CPUExecutionProvider"])
+            if self._gpu is None:
+                network = for_cpu(network) if self.precision == "int8" else network
+                return onnxruntime.InferenceSession(network, sess_options=options, providers=[_CPU])
+            cuda = {"device_id": self._gpu, "use_tf32": 0}  # a mantissa of 10 bits is not float32
+            session = onnxruntime.InferenceSession(network, sess_options=options, providers=[(_CUDA, cuda), _CPU])
         except Exception as error:  # its exceptions share no base of their own
             raise BundleError(
                 f"{self._bundle.path}: {self._file} must load in ONNX Runtime {self._version} (got: {_line(error)})",
                 hint="upgrade onnxruntime, or export the bundle again",
             ) from error
+        if session.get_providers()[0] != _CUDA:
+            raise EngineError(
+                f"onnxruntime {self._version} must run on CUDA device {self._gpu} (got {session.get_providers()[0]})",
+                hint="install the CUDA and cuDNN that it was built for, or set FIELDSHOT_DEVICE=host",
+            )
+        return session
 
     def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Turn inputs of shape (n, 3, height, width) into embeddings of shape (n, D), both float32.
@@ -123,7 +136,9 @@ class OnnxRuntimeEngine:
         return _run(self._session, batch)
 
     def run_beside(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Like ``run``, on the calling thread alone."""
+        """Like ``run``, on the calling thread alone; on a GPU it is the same."""
+        if self._gpu is not None:
+            return _run(self._session, batch)
         with self._making:
             if self._beside is None:
                 self._beside = self._make_session(1)
@@ -138,6 +153,15 @@ class OnnxRuntimeEngine:
             "precision": self.precision,
             "threads": self._threads,
         }
+
+
+def has_cuda() -> bool:
+    """Whether ONNX Runtime is installed with its CUDA provider."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return False
+    return _CUDA in onnxruntime.get_available_providers()
 
 
 def _run(session: onnxruntime.InferenceSession, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

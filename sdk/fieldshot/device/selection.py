@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import threading
 
 from fieldshot.device.device import Device
 
-__all__ = ["asked_index", "find_device"]
+__all__ = ["asked_index", "device_count", "find_device"]
 
 _lock = threading.Lock()
 _devices: dict[int, Device] = {}
@@ -19,6 +20,16 @@ def asked_index() -> int | None:
     asked = os.environ.get("FIELDSHOT_DEVICE") or "auto"
     found = re.fullmatch(r"auto|cuda(?::(\d+))?", asked)
     return None if found is None else int(found[1] or 0)
+
+
+def device_count() -> int:
+    """How many CUDA devices the driver has, asked without PyCUDA; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int()
+    return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
 
 
 def find_device(index: int) -> Device:

@@ -270,6 +270,48 @@ def test_a_process_that_ends_leaves_its_build(bundle: Path, environment: dict[st
     assert plans(environment) == []
 
 
+CUDA_PROVIDER = """
+    import onnxruntime
+    class Session(onnxruntime.InferenceSession):
+        def __init__(self, network, sess_options, providers):
+            super().__init__(network, sess_options, providers=["CPUExecutionProvider"])
+            self.asked = providers
+        def get_providers(self):
+            return [WORKS if isinstance(one, tuple) else one for one in self.asked]
+        def run(self, *arguments):
+            (Z,) = super().run(*arguments)
+            return [Z * (EXACT if isinstance(self.asked[0], tuple) else 1)]
+    onnxruntime.InferenceSession = Session
+    onnxruntime.get_available_providers = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    sys.modules["tensorrt"] = sys.modules["tensorrt_rtx"] = None
+    backbone = Backbone.load(BUNDLE)
+    engine = backbone.info()["engine"]
+    print(engine["provider"], engine["passed over"])
+    print(backbone._engine._session.asked)
+    """
+
+
+def test_without_tensorrt_onnxruntime_runs_on_cuda(bundle: Path, environment: dict[str, str]) -> None:
+    done = run("EXACT, WORKS = 1, 'CUDAExecutionProvider'" + dedent(CUDA_PROVIDER), bundle, environment)
+    assert done.stdout.startswith("CUDAExecutionProvider tensorrt: TensorRT must be installed")
+    assert "('CUDAExecutionProvider', {'device_id': 0, 'use_tf32': 0})" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ("EXACT, WORKS = 1, 'CPUExecutionProvider'", "onnxruntime 1."),
+        ("EXACT, WORKS = 1.01, 'CUDAExecutionProvider'", "onnxruntime must reproduce in float32"),
+    ],
+    ids=["it does not load", "it is not exact"],
+)
+def test_a_cuda_provider_that_does_not_do(bundle: Path, environment: dict[str, str], setting: str, why: str) -> None:
+    done = run(setting + dedent(CUDA_PROVIDER), bundle, environment)
+    assert done.stdout.startswith("CPUExecutionProvider tensorrt: ")
+    assert f"; onnxruntime on CUDA: {why}" in done.stdout
+    assert "WARNING onnxruntime runs on the CPU" in done.stderr
+
+
 def test_auto_says_why_it_is_onnxruntime(bundle: Path, environment: dict[str, str]) -> None:
     shown = "print(Backbone.load(BUNDLE).info()['engine']['passed over'])"
     for setting, why in (
