@@ -42,13 +42,13 @@ def empty_cache() -> Iterator[None]:
 
 def built(results: Any, bundle: Bundle) -> dict[str, Any]:
     """The engines that pass the gate, by precision, and in the results how they were built and how exact they are."""
-    from fieldshot.backbone.tensorrt import TensorRTEngine
+    from fieldshot.backbone.tensorrt import TensorRTEngine, obtain_plan
 
     engines, figures = {}, results.figures["engine"]
     for precision in bundle.precisions:
         with results.part(f"plan in {precision}"):
             start = time.perf_counter()
-            engine = TensorRTEngine(bundle, precision, 0)
+            engine = TensorRTEngine(bundle, precision, 0, obtain_plan(bundle, precision, 0))
             seconds = time.perf_counter() - start
             check_parity(engine, bundle)
             pictures, expected = bundle.verification()
@@ -70,18 +70,15 @@ def built(results: Any, bundle: Bundle) -> dict[str, Any]:
 
 def bare(engine: Any, timer: Timer, inputs: np.ndarray) -> Callable[[], object]:
     """Nothing but the plan, from memory of the device to memory of the device, and the wait for it."""
-    from fieldshot.backbone.tensorrt.library import trt
+    from fieldshot.backbone.tensorrt.running import made_context, place
 
     running, device = engine._running, timer.device
     with device.current():
         stream = device.cuda.Stream()
-        context = running._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-        context.set_device_memory(timer.allocate(running.memory_bytes), running.memory_bytes)
-        source = timer.allocate(inputs.nbytes)
+        context = made_context(running._engine)
+        source, target = timer.allocate(inputs.nbytes), timer.allocate(4 * len(inputs) * running.dim)
         device.cuda.memcpy_htod(source, inputs)
-        context.set_tensor_address("input", source)
-        context.set_tensor_address("embedding", timer.allocate(4 * len(inputs) * running.dim))
-        context.set_input_shape("input", inputs.shape)
+        place(context, timer.allocate(running.memory_bytes), running.memory_bytes, source, target, inputs.shape)
 
     def run() -> None:
         with device.current():

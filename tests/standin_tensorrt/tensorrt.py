@@ -10,6 +10,8 @@ Environment:
     STANDIN_TENSORRT_WRONG        precision ("float16") that it computes wrongly, as some versions do transformers
     STANDIN_TENSORRT_WRONG_FROM   batch size from which on it computes wrongly
     STANDIN_TENSORRT_NAN          1: it gives NaN
+    STANDIN_TENSORRT_BROKEN       1: neither a builder nor a runtime starts
+    STANDIN_TENSORRT_WRONG_GRAPH  1: what it computes in a graph is wrong
     STANDIN_TENSORRT_REFUSES      precision whose networks it cannot parse
 """
 
@@ -137,9 +139,14 @@ class _Config:
         self.profile = profile
 
 
+def _start() -> None:
+    if os.environ.get("STANDIN_TENSORRT_BROKEN"):
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+
 class Builder:
     def __init__(self, logger: Any) -> None:
-        pass
+        _start()
 
     def create_network(self, flags: int) -> INetworkDefinition:
         assert flags == 1 << NetworkDefinitionCreationFlag.STRONGLY_TYPED
@@ -165,6 +172,7 @@ class Builder:
 
 class Runtime:
     def __init__(self, logger: Any) -> None:
+        _start()
         self._logger = logger
 
     def deserialize_cuda_engine(self, plan: bytes) -> ICudaEngine | None:
@@ -196,45 +204,47 @@ class IExecutionContext:
         self._addresses: dict[str, int] = {}
         self._shape: tuple[int, ...] = ()
         self._busy = False
+        self._changes = 0
         self._kept: list[Any] = []  # what a graph may call again
 
     def set_device_memory(self, memory: int, size: int) -> None:
         assert not self._busy, "memory was changed under a run"
         assert memory and memory % 256 == 0 and size >= self._engine.device_memory_size_v2
         self._memory = memory, size
+        self._changes += 1
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         assert not self._busy, "an address was changed under a run"
         self._addresses[name] = address
+        self._changes += 1
         return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self._shape = tuple(shape)
+        self._changes += 1
         return 1 <= shape[0] <= self._engine.most and self._shape[1:] == self._engine.shape[1:]
 
     def execute_async_v3(self, stream: int) -> bool:
         assert self._memory[0] and set(self._addresses) == {"input", "embedding"}
         assert not self._busy, "a context was used by two runs at once"
-        source, target, shape, memory = (
-            self._addresses["input"],
-            self._addresses["embedding"],
-            self._shape,
-            self._memory,
-        )
+        capturing, changes = ctypes.c_int(), self._changes
+        assert _driver.cuStreamIsCapturing(ctypes.c_void_p(stream), ctypes.byref(capturing)) == 0
+        source, target = self._addresses["input"], self._addresses["embedding"]
+        shape, memory = self._shape, self._memory
 
         def run(_: int | None) -> None:
             ctypes.memset(memory[0], 0xFF, memory[1])
             (embeddings,) = self._engine.session.run(None, {"input": _array(source, shape).copy()})
             wrong_from = int(os.environ.get("STANDIN_TENSORRT_WRONG_FROM", "1000"))
-            if self._engine.precision == os.environ.get("STANDIN_TENSORRT_WRONG") or len(embeddings) >= wrong_from:
+            wrong = self._engine.precision == os.environ.get("STANDIN_TENSORRT_WRONG") or len(embeddings) >= wrong_from
+            if wrong or (capturing.value and os.environ.get("STANDIN_TENSORRT_WRONG_GRAPH")):
                 embeddings = embeddings[:, ::-1]
-            if os.environ.get("STANDIN_TENSORRT_NAN"):
+            # A graph holds what is inside of its context: it gives rubbish once that was changed.
+            if os.environ.get("STANDIN_TENSORRT_NAN") or self._changes != changes:
                 embeddings = embeddings * np.nan
             _array(target, embeddings.shape)[:] = embeddings
             self._busy = False
 
-        capturing = ctypes.c_int()
-        assert _driver.cuStreamIsCapturing(ctypes.c_void_p(stream), ctypes.byref(capturing)) == 0
         self._busy = not capturing.value  # a graph runs when it is launched, if ever
         self._kept.append(_CALLBACK(run))
         return bool(_driver.cuLaunchHostFunc(ctypes.c_void_p(stream), self._kept[-1], None) == 0)

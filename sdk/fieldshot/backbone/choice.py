@@ -22,6 +22,7 @@ CHOICES: Final = ("auto", "onnxruntime", "tensorrt")
 
 _log = logging.getLogger("fieldshot")
 
+_ANEW: Final = "the plan is built anew, for TensorRT refuses the one that was kept: %s"
 _SAFER: Final = ("int8", "float16", "float32")
 
 
@@ -117,10 +118,19 @@ def _fastest(bundle: Bundle, threads: int | None, precision: str, progress: Prog
     index = asked_index()
     if index is not None:
         try:
-            from fieldshot.backbone.tensorrt import is_built
+            from fieldshot.backbone.tensorrt import TensorRTEngine, find_plan
 
-            if progress is not None or is_built(bundle, precision, index):
+            if progress is not None:
                 return _checked(bundle, precision, progress)
+            plan = find_plan(bundle, precision, index)
+            try:
+                engine = None if plan is None else TensorRTEngine(bundle, precision, index, plan)
+            except EngineError as error:
+                _log.warning(_ANEW, error)
+                engine = None
+            if engine is not None:
+                check_parity(engine, bundle)
+                return engine
         except (MissingDependencyError, DeviceError) as error:
             passed_over = f"tensorrt: {error}"
         except EngineError as error:
@@ -129,16 +139,25 @@ def _fastest(bundle: Bundle, threads: int | None, precision: str, progress: Prog
         else:
             from fieldshot.backbone.handover import Handover
 
-            serving = _onnxruntime(bundle, threads, precision)
-            return Handover(serving, partial(_checked, bundle, precision))
-    engine = _onnxruntime(bundle, threads, precision)
-    engine.passed_over = "; ".join(filter(None, [passed_over, engine.passed_over]))
-    return engine
+            return Handover(_onnxruntime(bundle, threads, precision), partial(_checked, bundle, precision))
+    serving = _onnxruntime(bundle, threads, precision)
+    serving.passed_over = "; ".join(filter(None, [passed_over, serving.passed_over]))
+    return serving
 
 
 def _checked(bundle: Bundle, precision: str, progress: Progress | None) -> TensorRTEngine:
-    from fieldshot.backbone.tensorrt import TensorRTEngine
+    """The engine on the plan that is there or is built now, once it passed the gate."""
+    from fieldshot.backbone.tensorrt import TensorRTEngine, obtain_plan
 
-    engine = TensorRTEngine(bundle, precision, asked_index() or 0, progress)
+    index = asked_index() or 0
+    plan = obtain_plan(bundle, precision, index, progress)
+    try:
+        engine = TensorRTEngine(bundle, precision, index, plan)
+    except EngineError as error:
+        if not plan.kept:
+            raise
+        _log.warning(_ANEW, error)
+        plan = obtain_plan(bundle, precision, index, progress, anew=True)
+        engine = TensorRTEngine(bundle, precision, index, plan)
     check_parity(engine, bundle)
     return engine

@@ -27,11 +27,24 @@ def check_parity(engine: Engine, bundle: Bundle) -> None:
     pictures, expected = bundle.verification()
     inputs = np.stack([bundle.preprocessing.apply(pixels) for pixels in pictures])
     bounds = bundle.manifest["verify"][engine.precision]
+
+    def compare(found: Floats, rows: npt.NDArray[np.intp], how: str) -> None:
+        what = (
+            f"{engine.name} must reproduce in {engine.precision}, {how}, the verification embeddings of {bundle.path}"
+        )
+        _compare(found, expected[rows], bounds, what)
+
     for size in (len(inputs), *engine.batch_sizes):
         rows = np.arange(size) % len(inputs)
-        how = f"in {engine.precision}, {size} at a time,"
-        what = f"{engine.name} must reproduce {how} the verification embeddings of {bundle.path}"
-        _compare(engine.run(inputs[rows]), expected[rows], bounds, what)
+        compare(engine.run(inputs[rows]), rows, f"{size} at a time")
+    if engine.pending is None:
+        return
+    # As a recognition has it: kernel by kernel at first, then captured, then as a graph; with batches in between.
+    for time in ("first", "second", "third", "fourth"):
+        for row, picture in enumerate(pictures[:2]):
+            found = engine.pending([picture], bundle.preprocessing).fetch()
+            compare(found, np.array([row]), f"from the picture, the {time} time")
+        engine.run(inputs)
 
 
 def _compare(got: Floats, expected: Floats, bounds: dict[str, float], what: str) -> None:

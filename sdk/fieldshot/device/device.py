@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -90,6 +91,7 @@ class Device:
         # or what is left in it would be freed there, which ends in an abort.
         atexit.register(self._end)
         self._users: WeakSet[Closeable] = WeakSet()
+        self.alone = threading.Lock()  # what disturbs a capture, or is disturbed by one, takes turns with it
         self._idle: deque[Workspace] = deque()
         self._unused: deque[Any] = deque()  # allocations whose owners are gone
 
@@ -99,14 +101,20 @@ class Device:
         major, minor = self.capability
         return f"{self.name}, sm_{major}{minor}, driver for CUDA {self.driver[0]}.{self.driver[1]}"
 
+    @property
+    def forked(self) -> bool:
+        """Whether this is a fork of the process that took the device into use."""
+        return os.getpid() != self._pid
+
     def closes(self, user: Closeable) -> None:
         """Have something that lives in the device's context closed before it ends with the process."""
         self._users.add(user)
 
     def _end(self) -> None:
-        if os.getpid() == self._pid:
+        if not self.forked:
             for user in list(self._users):
-                user.close()
+                with suppress(Exception):  # after a failed kernel each one raises
+                    user.close()
         self._context.detach()
 
     @contextmanager
@@ -120,7 +128,7 @@ class Device:
         DeviceMemoryError
             When the device's memory runs out.
         """
-        if os.getpid() != self._pid:
+        if self.forked:
             raise DeviceError(
                 "CUDA must be used in the process that started it (got a fork of it)",
                 hint="start processes with the 'spawn' method, or use FIELDSHOT_DEVICE=host in them",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldshot.device.graph import Graph, GraphError, captured
+from fieldshot.device.graph import Graphs
 
 if TYPE_CHECKING:
     from fieldshot.device.device import Device
@@ -22,7 +21,6 @@ _log = logging.getLogger("fieldshot")
 _ALIGNMENT = 256
 _BLOCK_BYTES = 1 << 20
 _LARGE_BYTES = 1 << 23  # copied straight from and to the caller's array, without a pinned one in between
-_KEPT_GRAPHS = 8  # pictures of so many sizes, and heads, in turn
 _KEPT_BYTES = 1 << 28  # of memory that a workspace holds on to from one use to the next
 
 
@@ -37,11 +35,14 @@ class Workspace:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.stream = device.cuda.Stream()
+        # CU_STREAM_NON_BLOCKING: work on the default stream, such as other libraries start, would wait for one that
+        # blocks, and be refused while it is captured.
+        self.stream = device.cuda.Stream(1)
+        self.kept: dict[object, Any] = {}  # what others keep with it, given up when it is
         self._inputs = _Arena(device, self.stream, outgoing=True)
         self._outputs = _Arena(device, self.stream)
         self._scratch = _Arena(device, None)
-        self._graphs = _Graphs(self.stream)
+        self._graphs = Graphs(self.stream, device.alone)
 
     def put(self, array: NDArray[Any]) -> int:
         """Address of a copy of an array, in one piece; it is there for what `flush` precedes."""
@@ -100,8 +101,9 @@ class Workspace:
 
     def reset(self) -> None:
         """Take all memory back; what was left on its way must be done."""
-        for arena in (self._inputs, self._outputs, self._scratch):
-            arena.reset()
+        changed = [arena.reset() for arena in (self._inputs, self._outputs, self._scratch)]
+        if any(changed):
+            self._graphs.close()  # other memory may come to lie at the same addresses
 
     def close(self) -> None:
         """Wait for what is on its way, as far as that goes, and give all memory back."""
@@ -109,6 +111,7 @@ class Workspace:
             self.stream.synchronize()
         except self.device.cuda.Error:
             _log.debug("a failed operation was given up", exc_info=True)
+        self.kept.clear()
         self._graphs.close()
         for arena in (self._inputs, self._outputs, self._scratch):
             arena.close()
@@ -123,49 +126,6 @@ class _Block:
         self.allocation, self.mirror = allocation, mirror
         self.address = int(allocation)
         self.used = self.sent = 0
-
-
-class _Graphs:
-    """Work of a stream that came before, as graphs.
-
-    The first time work runs as it is: whoever takes part may then allocate, which no graph can hold. The second time
-    it is captured.
-    """
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._kept: OrderedDict[object, Graph | None] = OrderedDict()  # None: came once, or cannot be captured
-        self._refused: set[object] = set()
-
-    def run(self, key: object, work: Callable[[], object]) -> None:
-        """Do work, as a graph where it came before."""
-        if key not in self._kept:
-            self._kept[key] = None
-            if len(self._kept) > _KEPT_GRAPHS:
-                self._drop(next(iter(self._kept)))
-        elif self._kept[key] is None and key not in self._refused:
-            try:
-                self._kept[key] = captured(self._stream, work)
-            except GraphError as error:
-                _log.debug("work goes on kernel by kernel, as it does not become a graph: %s", error)
-                self._refused.add(key)
-        self._kept.move_to_end(key)
-        graph = self._kept[key]
-        if graph is None:
-            work()
-        else:
-            graph.launch(self._stream)
-
-    def _drop(self, key: object) -> None:
-        graph = self._kept.pop(key)
-        self._refused.discard(key)
-        if graph is not None:
-            graph.close()
-
-    def close(self) -> None:
-        """Give all back."""
-        for key in list(self._kept):
-            self._drop(key)
 
 
 class _Arena:
@@ -260,13 +220,15 @@ class _Arena:
             if block.mirror is not None
         )
 
-    def reset(self) -> None:
-        """Start anew; more than one block becomes one the next time, and much memory is given back."""
-        if len(self._blocks) > 1 or self._large or self._size > _KEPT_BYTES:
+    def reset(self) -> bool:
+        """Start anew; whether in other memory: more than one block becomes one, and much is given back."""
+        anew = len(self._blocks) > 1 or bool(self._large) or self._size > _KEPT_BYTES
+        if anew:
             self.close()
         for block in self._blocks:
             block.used = block.sent = 0
         self._sources.clear()
+        return anew
 
     def close(self) -> None:
         """Give all memory back, as far as that goes."""

@@ -70,8 +70,7 @@ class _Camera(Generic[Frame]):
         self._changed = threading.Condition()
         self._ended = self._stopped = False
         self._raised: BaseException | None = None
-        # A camera that hangs cannot be woken: a daemon does not keep the process.
-        threading.Thread(target=self._take, args=(iter(frames),), name="fieldshot-camera", daemon=True).start()
+        self._source = frames
 
     def _take(self, frames: Iterator[Frame]) -> None:
         try:
@@ -90,6 +89,8 @@ class _Camera(Generic[Frame]):
 
     def taken(self, timeout_s: float | None) -> Iterator[Frame]:
         """The frames that are still there when it is their turn; the last ones too when the camera ends."""
+        # A camera that hangs cannot be woken: a daemon does not keep the process.
+        threading.Thread(target=self._take, args=(iter(self._source),), name="fieldshot-camera", daemon=True).start()
         while True:
             with self._changed:
                 if not self._changed.wait_for(lambda: self._frames or self._ended, timeout_s):

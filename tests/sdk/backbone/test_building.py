@@ -13,7 +13,8 @@ from fieldshot.errors import EngineError
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx")
 
 from fieldshot.backbone import Backbone
-from fieldshot.backbone.tensorrt.building import build
+from fieldshot.backbone.tensorrt.building import _Monitor, build
+from fieldshot.backbone.tensorrt.library import _Logger
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -47,6 +48,18 @@ def test_what_progress_raises_ends_the_build() -> None:
 
     with pytest.raises(KeyboardInterrupt, match="enough"):
         build(tiny_onnx(), 1, cancel)
+
+
+def test_control_c_ends_the_build_wherever_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt("pressed")
+
+    for owner, method in ((_Monitor, "_start"), (_Monitor, "_step"), (_Logger, "_take")):
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, method, interrupted)
+            with pytest.raises(KeyboardInterrupt, match="pressed"):
+                build(tiny_onnx(), 1)
+    assert build(tiny_onnx(), 1)
 
 
 def test_a_network_that_cannot_be_read() -> None:

@@ -293,7 +293,7 @@ CUDA_PROVIDER = """
 
 def test_without_tensorrt_onnxruntime_runs_on_cuda(bundle: Path, environment: dict[str, str]) -> None:
     done = run("EXACT, WORKS = 1, 'CUDAExecutionProvider'" + dedent(CUDA_PROVIDER), bundle, environment)
-    assert done.stdout.startswith("CUDAExecutionProvider tensorrt: TensorRT must be installed")
+    assert done.stdout.startswith("CUDAExecutionProvider tensorrt: TensorRT 10.3 or newer must be installed")
     assert "('CUDAExecutionProvider', {'device_id': 0, 'use_tf32': 0})" in done.stdout
 
 
@@ -320,6 +320,47 @@ def test_auto_says_why_it_is_onnxruntime(bundle: Path, environment: dict[str, st
         ({"LD_LIBRARY_PATH": ""}, "tensorrt: PyCUDA must find a CUDA driver"),
     ):
         assert run(shown, bundle, environment, **setting).stdout.startswith(why), why
+
+
+def test_a_tensorrt_that_does_not_start(bundle: Path, environment: dict[str, str]) -> None:
+    broken = {"STANDIN_TENSORRT_BROKEN": "1"}
+    program = "b = Backbone.load(BUNDLE, progress=print); print(b.engine, b.info()['engine']['passed over'])"
+    assert "onnxruntime tensorrt: TensorRT 10.3.0 must start" in run(program, bundle, environment, **broken).stdout
+    run(SHOWN, bundle, environment)  # now there is a plan, but the runtime does not start
+    program = """
+        backbone = Backbone.load(BUNDLE)
+        while "being built" in backbone.info()["engine"]["passed over"]:
+            time.sleep(0.05)
+        print(backbone.engine, backbone.info()["engine"]["passed over"])
+        """
+    assert "onnxruntime tensorrt: TensorRT 10.3.0 must start" in run(program, bundle, environment, **broken).stdout
+    assert len(plans(environment)) == 1
+
+
+def test_an_old_tensorrt(bundle: Path, environment: dict[str, str]) -> None:
+    shown = "sys.modules['tensorrt_rtx'] = None; print(Backbone.load(BUNDLE).info()['engine']['passed over'])"
+    done = run(shown, bundle, environment, STANDIN_TENSORRT_VERSION="8.6.1")
+    assert "TensorRT 8.6.1, older than 10.3" in done.stdout
+
+
+def test_a_fork_does_not_hold_the_lock(bundle: Path, environment: dict[str, str]) -> None:
+    """Of a build: it lives on after that, and another process wants the plan anew."""
+    program = """
+        from fieldshot.backbone.tensorrt import plans
+        child = []
+        def build():
+            child.append(os.fork())
+            if not child[0]:
+                time.sleep(60)
+                os._exit(0)
+            return b"plan"
+        plans.obtain({"a": 1}, build, lambda: None)
+        def waits():
+            raise SystemExit("still locked")
+        plans.obtain({"a": 1}, lambda: b"plan", waits, anew=True)
+        os.kill(child[0], 9)
+        """
+    run(program, bundle, environment)
 
 
 def test_named_it_is_not_replaced(bundle: Path, environment: dict[str, str]) -> None:
@@ -568,15 +609,44 @@ def test_what_comes_again_is_one_graph(bundle: Path, environment: dict[str, str]
 def test_what_does_not_become_a_graph_goes_on_kernel_by_kernel(bundle: Path, environment: dict[str, str]) -> None:
     program = """
         (want,) = recognizer._current().answers(recognizer.backbone.embed(PICTURES[16:17]))
-        driver.standin_fail(FUNCTION, 1, 900)
-        driver.standin_fail(FUNCTION, 2, 900)
-        for _ in range(5):
+        before = calls("cuGraphLaunch")
+        for nth in (1, 2, 3):
+            driver.standin_fail(FUNCTION, nth, 900)
+        for _ in range(6):
             found = recognizer.recognize(PICTURES[16])
             assert (found.label, round(found.confidence, 4)) == (want.label, round(want.confidence, 4))
-        assert calls("cuGraphLaunch") == 0
+        assert calls("cuGraphLaunch") == before + (3 if FUNCTION == b"cuGraphLaunch" else 0)
         """
-    for function in ("cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags"):
+    for function in (
+        "cuStreamBeginCapture_v2",
+        "cuStreamEndCapture",
+        "cuGraphInstantiateWithFlags",
+        "cuGraphLaunch",
+    ):
         run(dedent(ENROLLED) + f"FUNCTION = b{function!r}\n" + dedent(program), bundle, environment)
+
+
+def test_batches_in_between_do_not_change_a_graph(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        (want,) = recognizer._current().answers(recognizer.backbone.embed(PICTURES[16:17]))
+        large = np.random.default_rng(1).integers(0, 256, (1700, 1700, 3), np.uint8)  # its memory comes and goes
+        for _ in range(5):
+            assert abs(recognizer.recognize(PICTURES[16]).confidence - want.confidence) < 1e-5
+            recognizer.backbone.embed(PICTURES[:20])
+            recognizer.recognize(large)
+        """
+    run(dedent(ENROLLED) + dedent(program), bundle, environment)
+
+
+def test_the_gate_is_what_serves_a_recognition(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        try:
+            tensorrt()
+        except EngineError as error:
+            print(error)
+        """
+    done = run(program, bundle, environment, STANDIN_TENSORRT_WRONG_GRAPH="1")
+    assert "tensorrt must reproduce in float32, from the picture, the second time, the" in done.stdout
 
 
 def test_threads_recognise_at_once(bundle: Path, environment: dict[str, str]) -> None:

@@ -99,6 +99,14 @@ def test_closed_early_it_takes_no_more() -> None:
     assert len(taken) == count < 10_000
 
 
+def test_closed_before_it_was_asked_it_takes_none() -> None:
+    taken = []
+    camera = (taken.append(frame) or frame for frame in range(10))
+    newest(camera, double, waiting=1, timeout_s=10).close()
+    time.sleep(0.05)
+    assert taken == []
+
+
 def test_no_frames() -> None:
     assert list(newest([], double, waiting=1, timeout_s=1)) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ import numpy.typing as npt
 from fieldshot.backbone.bundle import Bundle
 from fieldshot.backbone.engine import FromPictures
 from fieldshot.backbone.tensorrt import plans
-from fieldshot.backbone.tensorrt.building import Progress, build
+from fieldshot.backbone.tensorrt.building import RECIPE, Progress, build
 from fieldshot.backbone.tensorrt.library import NAME, VERSION
+from fieldshot.backbone.tensorrt.plans import Plan
 from fieldshot.backbone.tensorrt.running import Running
 from fieldshot.device import Device, find_device
-from fieldshot.errors import DeviceError, EngineError
+from fieldshot.errors import DeviceError
 from fieldshot.images import Picture, Preprocessing
 from fieldshot.ops import Pending, find_ops
 from fieldshot.ops.cuda import CudaCall, CudaOps, CudaRunner
@@ -24,7 +26,7 @@ from fieldshot.ops.preprocessing import launch_preprocess
 from fieldshot.ops.runner import Call
 from fieldshot.system import cores
 
-__all__ = ["TensorRTEngine", "is_built"]
+__all__ = ["TensorRTEngine", "find_plan", "obtain_plan"]
 
 _log = logging.getLogger("fieldshot")
 
@@ -43,48 +45,28 @@ class TensorRTEngine:
         Which of the bundle's networks.
     index : int
         Which CUDA device.
-    progress : callable, optional
-        Called with the share that is built, from 0 to 1, if there is no plan yet; what it raises ends that.
+    plan : Plan
+        Of `find_plan` or `obtain_plan`, for these.
 
     Raises
     ------
-    OptionError, BundleError
-        If `precision` is none of these, or the bundle has no such network.
-    MissingDependencyError, DeviceError
-        Without PyCUDA, or a device that can be used.
     EngineError
-        If TensorRT cannot read, build or load the network.
+        If TensorRT refuses the plan.
+    DeviceError
+        As for `Device.current`.
     """
 
     name = "tensorrt"
     batch_size = 8
     batch_sizes = range(1, _MOST + 1)
 
-    def __init__(self, bundle: Bundle, precision: str, index: int, progress: Progress | None = None) -> None:
+    def __init__(self, bundle: Bundle, precision: str, index: int, plan: Plan) -> None:
         self.precision = precision
         self.passed_over = ""
         self.workers = min(cores(), _MAX_WORKERS)
-        device = find_device(index)
-        terms = _terms(bundle, precision, device)
-
-        def built() -> bytes:
-            what = NAME, bundle.name, precision, device.name
-            _log.warning("building the %s plan of %s in %s for %s, once; this may take minutes", *what)
-            with device.current():
-                return build(bundle.read(bundle.network(precision)), _MOST, progress)
-
-        plan = plans.obtain(terms, built, lambda: progress and progress(0.0))
-        try:
-            self._running = Running(device, plan.data, bundle.dim)
-        except EngineError as error:
-            if not plan.kept:
-                raise
-            _log.warning("the plan is built anew, for TensorRT refuses the one that was kept: %s", error)
-            plans.remove(terms)
-            plan = plans.obtain(terms, built, lambda: progress and progress(0.0))
-            self._running = Running(device, plan.data, bundle.dim)
+        self._running = Running(find_device(index), plan.data, bundle.dim)
         self._runner = _runner(index)
-        self._plan_built, self._plan_bytes = plan.built, len(plan.data)
+        self._plan = plan
 
     def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Turn inputs of shape (n, 3, height, width) into embeddings of shape (n, D), both float32.
@@ -118,8 +100,9 @@ class TensorRTEngine:
             embeddings = call.out(np.float32, N, running.dim)
             inputs = call.scratch(np.float32, N, 3, *spec.size)
             launch_preprocess(call, pictures, spec, inputs)
-            run = running.number, call.scratch(np.uint8, running.memory_bytes), inputs, embeddings, (N, 3, *spec.size)
-            call.do(("tensorrt", *run), lambda: running.launch(call.space, *run[1:]))
+            scratch = call.scratch(np.uint8, running.memory_bytes)
+            fixed = running.fixed(call.space, scratch, inputs, embeddings, (N, 3, *spec.size))
+            call.do(("tensorrt", fixed.number), lambda: running.start(fixed.context, call.space))
             return embeddings
 
         return Pending((N, running.dim), self._runner, self._runner.repeated, launch)
@@ -132,7 +115,7 @@ class TensorRTEngine:
             "version": f"{NAME} {VERSION}",
             "device": device.about,
             "precision": self.precision,
-            "plan": {"built": self._plan_built, "size_bytes": self._plan_bytes},
+            "plan": {"built": self._plan.built, "size_bytes": len(self._plan.data)},
             "memory_bytes": self._running.memory_bytes,
         }
 
@@ -148,17 +131,56 @@ def _runner(index: int) -> CudaRunner | None:
     return ops.cuda
 
 
-def is_built(bundle: Bundle, precision: str, index: int) -> bool:
-    """Whether there is a plan already, so that an engine takes no minutes; errors as for `TensorRTEngine`."""
-    return plans.find(_terms(bundle, precision, find_device(index))) is not None
+def find_plan(bundle: Bundle, precision: str, index: int) -> Plan | None:
+    """The plan of a bundle's network for a device, if it is built; errors as for `obtain_plan`."""
+    return plans.find(_terms(bundle, precision, find_device(index)))
+
+
+def obtain_plan(
+    bundle: Bundle, precision: str, index: int, progress: Progress | None = None, *, anew: bool = False
+) -> Plan:
+    """The plan of a bundle's network for a device, from disk or built and kept there.
+
+    Parameters
+    ----------
+    bundle, precision, index
+        As for `TensorRTEngine`.
+    progress : callable, optional
+        Called with the share that is built, from 0 to 1; what it raises ends that.
+    anew : bool
+        Build it even if it is there.
+
+    Raises
+    ------
+    OptionError, BundleError
+        If `precision` is none of these, or the bundle has no such network.
+    MissingDependencyError, DeviceError
+        Without PyCUDA, or a device that can be used.
+    EngineError
+        If TensorRT cannot read or build the network.
+    """
+    device = find_device(index)
+
+    def built() -> bytes:
+        what = NAME, bundle.name, precision, device.name
+        _log.warning("building the %s plan of %s in %s for %s, once; this may take minutes", *what)
+        with device.current():
+            return build(bundle.read(bundle.network(precision)), _MOST, progress)
+
+    waiting = (lambda: None) if progress is None else partial(progress, 0.0)
+    return plans.obtain(_terms(bundle, precision, device), built, waiting, anew=anew)
 
 
 def _terms(bundle: Bundle, precision: str, device: Device) -> dict[str, object]:
     return {
         "network": bundle.manifest["files"][bundle.network(precision)]["sha256"],
         "tensorrt": f"{NAME} {VERSION}",
+        "recipe": RECIPE,
+        "batch_size": _MOST,
         "device": device.name,
         "capability": list(device.capability),
         "driver": list(device.driver),
-        "batch_size": _MOST,
+        # Modules of one name may differ in these.
+        "multiprocessors": device.multiprocessors,
+        "memory_gib": round(device.memory_bytes / 2**30),
     }

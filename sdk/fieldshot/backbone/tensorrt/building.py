@@ -6,12 +6,16 @@ of the file, in every version of TensorRT alike. This takes minutes on a small d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from fieldshot.backbone.tensorrt.library import LOGGER, NAME, VERSION, refusals, trt
+from fieldshot.backbone.tensorrt.library import LOGGER, NAME, VERSION, made, refusals, trt
 from fieldshot.errors import EngineError
 
-__all__ = ["Progress", "build"]
+__all__ = ["RECIPE", "Progress", "build"]
+
+RECIPE = "strongly typed, no TF32, user allocation, one profile tuned for 1"
+"""What plans are built by; with another one they are others."""
 
 Progress = Callable[[float], object]
 """Called with the share that is done, from 0 to 1; what it raises ends the build."""
@@ -36,11 +40,13 @@ def build(network: bytes, batch_size: int, progress: Progress | None = None) -> 
     EngineError
         If TensorRT cannot read the network, naming the node, or build it.
     """
-    builder = trt.Builder(LOGGER)
+    builder = made(trt.Builder)
     definition = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     _parse(network, definition)
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # a 10-bit mantissa is not float32
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # of TensorRT-RTX: else a run may allocate, and be no graph
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     profile = builder.create_optimization_profile()
     source = definition.get_input(0)
     _, *sides = source.shape
@@ -91,6 +97,10 @@ class _Monitor(trt.IProgressMonitor):  # type: ignore[misc]
 
     def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
         """Begin a phase: it fills the present step of its parent."""
+        with self._remembering():
+            self._start(phase_name, parent_phase, num_steps)
+
+    def _start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
         begin, width = self._phases.get(parent_phase or "", (0.0, 1.0))
         begin += width * self._done.get(parent_phase or "", 0)
         self._phases[phase_name] = begin, width / max(num_steps, 1)
@@ -98,18 +108,28 @@ class _Monitor(trt.IProgressMonitor):  # type: ignore[misc]
 
     def step_complete(self, phase_name: str, step: int) -> bool:
         """Take a step; False ends the build."""
+        with self._remembering():
+            self._step(phase_name, step)
+        return self.raised is None and LOGGER.interrupted is None
+
+    def _step(self, phase_name: str, step: int) -> None:
         begin, width = self._phases.get(phase_name, (0.0, 0.0))
         self._done[phase_name] = step + 1
         # Phases overlap and come again: a share never goes back.
         self._most = min(1.0, max(self._most, begin + width * (step + 1)))
         if self.raised is None and self._progress is not None:
-            try:
-                self._progress(self._most)
-            except BaseException as error:  # it must not pass through TensorRT; `build` raises it
-                self.raised = error
-        return self.raised is None
+            self._progress(self._most)
 
     def phase_finish(self, phase_name: str) -> None:
         """End a phase."""
-        self._phases.pop(phase_name, None)
-        self._done.pop(phase_name, None)
+        with self._remembering():
+            self._phases.pop(phase_name, None)
+            self._done.pop(phase_name, None)
+
+    @contextmanager
+    def _remembering(self) -> Iterator[None]:
+        """Keep what is raised for `build`: TensorRT would swallow it, be it Control-C or of `progress`."""
+        try:
+            yield
+        except BaseException as error:
+            self.raised = self.raised or error

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from fieldshot.errors import MissingDependencyError
+from fieldshot.errors import EngineError, MissingDependencyError
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -27,18 +27,24 @@ else:
         for name in ("tensorrt", "tensorrt_rtx"):
             try:
                 module = __import__(name)
-                if hasattr(module, "Builder"):  # not just a folder of this name beside the program
-                    return module
+                if not hasattr(module, "Builder"):
+                    continue  # just a folder of this name beside the program
+                if name == "tensorrt" and tuple(map(int, module.__version__.split(".")[:2])) < (10, 3):
+                    refusals.append(f"TensorRT {module.__version__}, older than 10.3")
+                    continue
+                return module
             except (ImportError, OSError, RuntimeError) as error:  # the latter where its libraries do not load
                 refusals.append(str(error))
         raise MissingDependencyError(
-            f"TensorRT must be installed (got: {'; '.join(refusals)})",
+            f"TensorRT 10.3 or newer must be installed (got: {'; '.join(refusals) or 'none'})",
             hint="JetPack brings it; elsewhere pip install tensorrt, or tensorrt-rtx for GeForce and RTX cards",
         )
 
     trt = _installed()
 
-__all__ = ["LOGGER", "NAME", "VERSION", "refusals", "trt"]
+__all__ = ["LOGGER", "NAME", "VERSION", "made", "refusals", "trt"]
+
+Made = TypeVar("Made")
 
 NAME: Final = "TensorRT-RTX" if trt.__name__.startswith("tensorrt_rtx") else "TensorRT"
 VERSION: Final = trt.__version__
@@ -52,9 +58,16 @@ class _Logger(trt.ILogger):  # type: ignore[misc]
     def __init__(self) -> None:
         trt.ILogger.__init__(self)
         self.errors: deque[str] = deque(maxlen=8)
+        self.interrupted: BaseException | None = None  # for `refusals` to raise
 
     def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
         """Take a message; TensorRT calls it from any thread."""
+        try:
+            self._take(severity, msg)
+        except BaseException as error:  # TensorRT would swallow it: Control-C arrives wherever Python runs
+            self.interrupted = self.interrupted or error
+
+    def _take(self, severity: trt.ILogger.Severity, msg: str) -> None:
         if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
             self.errors.append(" ".join(msg.split()))
         if severity != trt.ILogger.Severity.VERBOSE:  # thousands of lines a build
@@ -64,8 +77,29 @@ class _Logger(trt.ILogger):  # type: ignore[misc]
 LOGGER: Final = _Logger()  # TensorRT wants one for all that it makes
 
 
+def made(kind: Callable[[Any], Made]) -> Made:
+    """A builder or a runtime.
+
+    Raises
+    ------
+    EngineError
+        If TensorRT cannot start, for instance for want of memory or with a driver that is too old for it.
+    """
+    with refusals() as errors:
+        try:
+            return kind(LOGGER)
+        except TypeError as error:  # what pybind11 makes of a null pointer
+            raise EngineError(
+                f"{NAME} {VERSION} must start (got: {'; '.join(errors) or error})",
+                hint="install a TensorRT for this driver, free memory on the device, or use engine='onnxruntime'",
+            ) from error
+
+
 @contextmanager
 def refusals() -> Iterator[deque[str]]:
-    """What TensorRT logs as errors meanwhile, the last ones."""
+    """What TensorRT logs as errors meanwhile, the last ones; raises at its end what TensorRT swallowed."""
     LOGGER.errors.clear()
     yield LOGGER.errors
+    interrupted, LOGGER.interrupted = LOGGER.interrupted, None
+    if interrupted is not None:
+        raise interrupted

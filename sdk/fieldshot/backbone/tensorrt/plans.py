@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,7 +18,7 @@ from pathlib import Path
 from fieldshot.system import cache_folder
 from fieldshot.writing import replacing
 
-__all__ = ["Plan", "Terms", "find", "obtain", "remove"]
+__all__ = ["Plan", "Terms", "find", "obtain"]
 
 Terms = Mapping[str, object]
 """All that a plan depends on: network, versions, device, shapes; JSON can hold it."""
@@ -65,14 +65,17 @@ def find(terms: Terms) -> Plan | None:
     return Plan(data, str(header.get("built")), True)
 
 
-def obtain(terms: Terms, build: Callable[[], bytes], waiting: Callable[[], object]) -> Plan:
-    """The plan of these terms from disk, or built and kept there.
+def obtain(terms: Terms, build: Callable[[], bytes], waiting: Callable[[], object], *, anew: bool = False) -> Plan:
+    """The plan of these terms from disk, or built and kept there; with `anew` in the place of the one on disk.
 
     Of several processes that want it at once one builds, and the others wait and call `waiting` now and then, which
     may raise to give up. Where it cannot be kept it serves this process alone.
     """
+    found = None if anew else find(terms)
+    if found is not None:
+        return found
     with _turn(terms, waiting):
-        found = find(terms)
+        found = None if anew else find(terms)  # by another process meanwhile
         if found is not None:
             return found
         data = build()
@@ -86,12 +89,6 @@ def obtain(terms: Terms, build: Callable[[], bytes], waiting: Callable[[], objec
         except OSError as error:
             _log.warning("the plan is built but cannot be kept in %s, so it will be built again: %s", path, error)
         return Plan(data, built, False)
-
-
-def remove(terms: Terms) -> None:
-    """Forget a plan that TensorRT refused."""
-    with suppress(OSError):
-        _path(terms).unlink()
 
 
 @contextmanager
@@ -114,7 +111,10 @@ def _turn(terms: Terms, waiting: Callable[[], object]) -> Iterator[None]:
             except BlockingIOError:
                 waiting()
                 time.sleep(_POLL_S)
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # a fork made meanwhile has the file open too, and would hold the lock
 
 
 def _path(terms: Terms) -> Path:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 from itertools import count
-from weakref import WeakKeyDictionary
+from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
 
-from fieldshot.backbone.tensorrt.library import LOGGER, NAME, VERSION, refusals, trt
+from fieldshot.backbone.tensorrt.library import NAME, VERSION, made, refusals, trt
 from fieldshot.device import Device, Workspace
 from fieldshot.errors import EngineError
 
@@ -18,8 +18,9 @@ __all__ = ["Running"]
 
 Floats = npt.NDArray[np.float32]
 
-_numbers = count()
 _INPUT, _OUTPUT = "input", "embedding"
+_numbers = count()
+_abandoned: list[Any] = []  # in a fork: freeing them there would end in an abort
 
 
 class Running:
@@ -35,8 +36,6 @@ class Running:
 
     Attributes
     ----------
-    number : int
-        No other in this process has it.
     memory_bytes : int
         What a run needs beside inputs and embeddings.
 
@@ -51,11 +50,11 @@ class Running:
     def __init__(self, device: Device, plan: bytes, dim: int) -> None:
         self.device = device
         self.dim = dim
-        self.number = next(_numbers)
-        self._contexts: WeakKeyDictionary[Workspace, trt.IExecutionContext] = WeakKeyDictionary()
-        self._making = threading.Lock()
-        with device.current(), refusals() as errors:
-            self._runtime = trt.Runtime(LOGGER)
+        self._spaces: WeakSet[Workspace] = WeakSet()
+        # What workspaces keep for this one: a context that any batch changes, and one that a graph may hold.
+        self._free, self._fixed = next(_numbers), next(_numbers)
+        with device.current(), device.alone, refusals() as errors:
+            self._runtime = made(trt.Runtime)
             self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise EngineError(
@@ -78,49 +77,97 @@ class Running:
             source = space.put(np.ascontiguousarray(batch, np.float32))
             target = space.result(embeddings.nbytes)
             space.flush()
-            self.launch(space, space.take(self.memory_bytes), source, target, batch.shape)
+            context = space.kept.get(self._free) or self._context(space, self._free)
+            place(context, space.take(self.memory_bytes), self.memory_bytes, source, target, batch.shape)
+            self.start(context, space)
             space.fetch([(target, embeddings)])
         return embeddings
 
-    def launch(self, space: Workspace, scratch: int, source: int, target: int, shape: tuple[int, ...]) -> None:
-        """Start a run on a workspace's stream, from inputs at one address to embeddings at another.
+    def fixed(self, space: Workspace, scratch: int, source: int, target: int, shape: tuple[int, ...]) -> Fixed:
+        """A context for one place and shape, which a graph may hold: nothing about it changes ever after.
 
-        At `scratch` are `memory_bytes`: TensorRT would allocate them for each context and keep them, where a workspace
-        shares them out.
+        At `scratch` are `memory_bytes`. TensorRT would allocate them for each context and keep them; a workspace shares
+        them out.
         """
-        context = self._context(space)
-        context.set_device_memory(scratch, self.memory_bytes)
-        context.set_tensor_address(_INPUT, source)
-        context.set_tensor_address(_OUTPUT, target)
+        at = scratch, source, target, shape
+        found: Fixed | None = space.kept.get(self._fixed)
+        if found is None or found.at != at:
+            context = self._context(space, self._fixed)
+            place(context, scratch, self.memory_bytes, source, target, shape)
+            found = space.kept[self._fixed] = Fixed(context, at)
+        return found
+
+    def start(self, context: trt.IExecutionContext, space: Workspace) -> None:
+        """Start a run on a workspace's stream, in a context that knows its places."""
         with refusals() as errors:
-            done = context.set_input_shape(_INPUT, shape) and context.execute_async_v3(space.stream.handle)
+            done = context.execute_async_v3(space.stream.handle)
         if not done:
             raise EngineError(
-                f"{NAME} {VERSION} must run a batch of shape {shape} (got: {'; '.join(errors) or 'nothing'})",
+                f"{NAME} {VERSION} must run the network (got: {'; '.join(errors) or 'nothing'})",
                 hint="try a smaller batch_size, or engine='onnxruntime'",
             )
 
-    def _context(self, space: Workspace) -> trt.IExecutionContext:
-        """The execution context that belongs to a workspace, and so to one run at a time."""
-        context = self._contexts.get(space)
+    def _context(self, space: Workspace, key: object) -> trt.IExecutionContext:
+        """An execution context that belongs to a workspace, and so to one run at a time."""
+        with self.device.alone, refusals() as errors:
+            context = made_context(self._engine)
         if context is None:
-            with self._making:
-                context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-            if context is None:
-                raise EngineError(
-                    f"{NAME} {VERSION} must make an execution context (got none)",
-                    hint="free memory on the device, or use engine='onnxruntime'",
-                )
-            self._contexts[space] = context
+            raise EngineError(
+                f"{NAME} {VERSION} must make an execution context (got: {'; '.join(errors) or 'none'})",
+                hint="free memory on the device, or use engine='onnxruntime'",
+            )
+        self._spaces.add(space)
+        space.kept[key] = context
         return context
 
     def close(self) -> None:
         """Give back what TensorRT holds on the device; it does not run any more."""
+        if self.device.forked:
+            _abandoned.extend((self._runtime, self._engine, [space.kept for space in self._spaces]))
+            return
         with self.device.current():
-            self._contexts.clear()
+            for space in list(self._spaces):
+                space.kept.pop(self._free, None)
+                space.kept.pop(self._fixed, None)
             del self._engine, self._runtime
 
     def __del__(self) -> None:
         if hasattr(self, "_engine"):
             with suppress(Exception):
                 self.close()
+
+
+class Fixed:
+    """An execution context that stays as it is; `number` is no other's in this process."""
+
+    def __init__(self, context: trt.IExecutionContext, at: tuple[object, ...]) -> None:
+        self.context, self.at, self.number = context, at, next(_numbers)
+
+
+def made_context(engine: trt.ICudaEngine) -> trt.IExecutionContext | None:
+    """A context whose memory we give; on TensorRT-RTX one that compiles all that it needs when it first runs.
+
+    Left to itself TensorRT-RTX starts with general kernels and compiles better ones meanwhile: a graph would keep those
+    that it was captured with.
+    """
+    given = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+    if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
+        return engine.create_execution_context(given)
+    config = engine.create_runtime_config()
+    config.set_execution_context_allocation_strategy(given)
+    config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+    return engine.create_execution_context(config)
+
+
+def place(
+    context: trt.IExecutionContext, scratch: int, size: int, source: int, target: int, shape: tuple[int, ...]
+) -> None:
+    """Tell a context where everything is."""
+    context.set_device_memory(scratch, size)
+    context.set_tensor_address(_INPUT, source)
+    context.set_tensor_address(_OUTPUT, target)
+    if not context.set_input_shape(_INPUT, shape):
+        raise EngineError(
+            f"{NAME} {VERSION} must take inputs of shape {shape} (got a refusal)",
+            hint="try a smaller batch_size, or engine='onnxruntime'",
+        )
