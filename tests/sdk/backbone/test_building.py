@@ -12,7 +12,6 @@ from fieldshot.errors import EngineError
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx")
 
-from fieldshot.backbone import Backbone
 from fieldshot.backbone.tensorrt.building import _Monitor, build
 from fieldshot.backbone.tensorrt.library import _Logger
 
@@ -26,19 +25,6 @@ def test_a_network_becomes_a_plan_and_says_how_far_it_is() -> None:
     assert len(shares) > 10
     assert shares == sorted(shares)
     assert 0 < shares[0] < 0.5 < shares[-1] <= 1
-
-
-@pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_the_embedded_backbone(precision: str) -> None:
-    bundle = Backbone.default().bundle
-    network = bundle.read(bundle.network(precision))
-    assert len(build(network, 16)) > len(network) / 2
-
-
-def test_half_the_precision_is_half_the_plan() -> None:
-    bundle = Backbone.default().bundle
-    full, half = (len(build(bundle.read(bundle.network(p)), 1)) for p in ("float32", "float16"))
-    assert half < 0.65 * full
 
 
 def test_what_progress_raises_ends_the_build() -> None:
@@ -78,8 +64,3 @@ def test_the_node_that_cannot_be_read_is_named() -> None:
     model = helper.make_model(helper.make_graph(nodes, "odd", [source], [target]), opset_imports=opsets, ir_version=8)
     with pytest.raises(EngineError, match=r"node 'the-odd-one' \(Unheard\)"):
         build(model.SerializeToString(), 1)
-
-
-@pytest.mark.parametrize("name", ["mobilenet_v1_0.5_160", "mobilenet_v2_1.0_224"])
-def test_networks_of_others(shared: Path, name: str) -> None:
-    assert len(build((shared / f"models/{name}.onnx").read_bytes(), 16)) > 1e6
