@@ -66,7 +66,7 @@ class TensorRTEngine:
         self.workers = min(cores(), _MAX_WORKERS)
         self._running = Running(find_device(index), plan.data, bundle.dim)
         self._runner = _runner(index)
-        self._plan = plan
+        self._about_plan = {"built": plan.built, "size_bytes": len(plan.data)}
 
     def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Turn inputs of shape (n, 3, height, width) into embeddings of shape (n, D), both float32.
@@ -115,7 +115,7 @@ class TensorRTEngine:
             "version": f"{NAME} {VERSION}",
             "device": device.about,
             "precision": self.precision,
-            "plan": {"built": self._plan.built, "size_bytes": len(self._plan.data)},
+            "plan": self._about_plan,
             "memory_bytes": self._running.memory_bytes,
         }
 
