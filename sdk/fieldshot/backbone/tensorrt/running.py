@@ -153,10 +153,12 @@ def made_context(engine: trt.ICudaEngine) -> trt.IExecutionContext | None:
     given = trt.ExecutionContextAllocationStrategy.USER_MANAGED
     if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
         return engine.create_execution_context(given)
-    config = engine.create_runtime_config()
+    rtx: Any = engine
+    config = rtx.create_runtime_config()
     config.set_execution_context_allocation_strategy(given)
     config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
-    return engine.create_execution_context(config)
+    context: trt.IExecutionContext | None = rtx.create_execution_context(config)
+    return context
 
 
 def place(
