@@ -106,6 +106,8 @@ setup(
         "fieldshot",
         "fieldshot.backbone",
         "fieldshot.backbone.tensorrt",
+        "fieldshot.bench",
+        "fieldshot.bench.probe",
         "fieldshot.cli",
         "fieldshot.demo",
         "fieldshot.device",
@@ -118,7 +120,11 @@ setup(
         "fieldshot.recognizer",
         "fieldshot_export",
     ],
-    package_data={"fieldshot": ["py.typed"], "fieldshot.backbone": ["default.fieldshot"]},
+    package_data={
+        "fieldshot": ["py.typed"],
+        "fieldshot.backbone": ["default.fieldshot"],
+        "fieldshot.bench": ["thresholds.json"],
+    },
     include_package_data=False,  # nothing but what package_data names
     python_requires=">=3.10",
     install_requires=[

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "head": BASE | {"ops"},
     "recognizer": CORE | {"ops"},
     "evaluation": TOP,
-    "bench": TOP,
+    "bench": TOP | {"ops"},
     "demo": TOP | {"evaluation"},
     "cli": TOP | {"bench", "demo", "evaluation", "ops"},
     "fieldshot_export": BASE | {"backbone", "images"},
@@ -40,7 +40,7 @@ USERS = {
     "numpy": {"fieldshot", "fieldshot_export"},
     "PIL": {
         "fieldshot.images",
-        "fieldshot.bench",
+        "fieldshot.bench.probe",
         "fieldshot.demo",
         "fieldshot_export",
     },

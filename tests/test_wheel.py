@@ -88,7 +88,7 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
         str(path.relative_to(root))
         for root in (ROOT / "sdk", ROOT / "export")
         for path in root.glob("fieldshot*/**/*")
-        if path.suffix in {".py", ".typed", ".fieldshot"}
+        if path.suffix in {".py", ".typed", ".fieldshot", ".json"}
     }
     assert {name for name in names if ".dist-info/" not in name} == expected | sources | built
     assert wheel.name.split("-", 2)[2].startswith("py3-none-linux_")

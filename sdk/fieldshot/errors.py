@@ -11,6 +11,7 @@
     ├── EngineError (RuntimeError)       an engine that cannot run, or gives wrong embeddings
     ├── DeviceError (RuntimeError)       a compute device or its kernels that cannot be used
     │   └── DeviceMemoryError (MemoryError)   a device whose memory is too small for what was asked
+    ├── MeasurementError (RuntimeError)  a process whose latency cannot be measured
     ├── GalleryError (OSError)           the gallery file cannot be read or written
     ├── MissingFileError (FileNotFoundError)
     ├── MissingDependencyError (ImportError)   an optional package is not installed
@@ -34,6 +35,7 @@ __all__ = [
     "FieldshotError",
     "GalleryError",
     "LabelError",
+    "MeasurementError",
     "MissingDependencyError",
     "MissingFileError",
     "NotFittedError",
@@ -97,6 +99,10 @@ class DeviceError(FieldshotError, RuntimeError):
 
 class DeviceMemoryError(DeviceError, MemoryError):
     """A device whose memory is too small for what was asked."""
+
+
+class MeasurementError(FieldshotError, RuntimeError):
+    """A process whose latency cannot be measured."""
 
 
 class GalleryError(FieldshotError, OSError):

@@ -1,4 +1,4 @@
-"""The commands that show and measure: demo, eval (in `evaluate`), bench, info."""
+"""The commands that show and measure: demo, eval (in `evaluate`), bench (in `bench`), info."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fieldshot
-from fieldshot.cli import evaluate
-from fieldshot.cli.console import add_command, print_facts, print_json, print_table, progress, shown
+from fieldshot.cli import bench, evaluate
+from fieldshot.cli.console import add_command, print_facts, print_json, progress, shown
 from fieldshot.cli.engines import add_engine, add_precision, loading
 from fieldshot.cli.places import check_file
 
@@ -34,17 +34,7 @@ def register(commands: Commands) -> None:
     demo.add_argument("--json", action="store_true", help="print one JSON document")
 
     evaluate.register(commands)
-
-    bench = add_command(
-        commands,
-        "bench",
-        _bench,
-        help="time each stage of a recognition on this device",
-        examples="  fieldshot bench\n  fieldshot bench --backbone mobilenet.fieldshot --pictures photos/ --json\n",
-    )
-    _add_backbone(bench)
-    bench.add_argument("--pictures", type=Path, metavar="DIR", help="folder of pictures (default: drawn ones)")
-    bench.add_argument("--json", action="store_true", help="print one JSON document")
+    bench.register(commands)
 
     info = add_command(
         commands,
@@ -85,25 +75,6 @@ def _demo(arguments: argparse.Namespace) -> None:
     else:
         print(result.table())
         print(f"contact sheet: {shown(result.sheet)}")
-
-
-def _bench(arguments: argparse.Namespace) -> None:
-    from fieldshot import bench, images
-    from fieldshot.ops import choose
-
-    pictures = images.find(arguments.pictures) if arguments.pictures else None
-    backbone = _backbone(arguments)
-    with progress("bench") as show:
-        stages = bench.run(backbone, pictures, progress=show)
-    if arguments.json:
-        print_json({"backbone": backbone.info(), "pictures": arguments.pictures, "stages": stages})
-        return
-    print(f"head on {choose().ops.about}")
-    print(f"backbone {backbone.name} on {backbone.runs}, one picture at a time, {stages[0].runs} runs a stage")
-    print_table(
-        ["stage", "median ms", "p95 ms"],
-        [[stage.name, f"{stage.median_ms:.3f}", f"{stage.p95_ms:.3f}"] for stage in stages],
-    )
 
 
 def _info(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,13 @@
+"""Latency: measured by stage, compared with another version, and judged.
+
+`probe` runs in the processes that are measured; `workers` starts them from the copies that `sides` makes, `running`
+takes their samples in turn, `deciding` makes verdicts of them, `gate` joins these, `summary` tells of it.
+"""
+
+from __future__ import annotations
+
+from fieldshot.bench.gate import Comparison, compare, gate, gate_result
+from fieldshot.bench.result import Measured, Result, load_result
+from fieldshot.bench.running import run
+
+__all__ = ["Comparison", "Measured", "Result", "compare", "gate", "gate_result", "load_result", "run"]

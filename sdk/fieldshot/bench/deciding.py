@@ -1,0 +1,197 @@
+"""From noisy ratios to verdicts: bootstrap intervals, corrected for how often they are asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["FASTER", "INCONCLUSIVE", "LEVEL", "LOOKS", "SLOWER", "Verdict", "decide", "judge", "midmean", "two_sided"]
+
+Floats = npt.NDArray[np.float64]
+
+SLOWER, FASTER, LEVEL, INCONCLUSIVE = "slower", "faster", "level", "inconclusive"
+
+ERROR_RATE = 0.05  # that any verdict of a gate run is wrong, at most
+LOOKS = (6, 8, 11, 15, 20, 27)  # after so many rounds it is looked whether a benchmark is decided, and at the end
+FEWEST = LOOKS[0]
+MOST = 40  # rounds
+RESAMPLES = 20_000
+
+
+class Verdict(NamedTuple):
+    """What is known of one benchmark.
+
+    Attributes
+    ----------
+    name, verdict : str
+        Benchmark; slower, faster, level or inconclusive.
+    ratio, low, high : float
+        Head over base, and the interval that it lies in with the confidence that was asked for.
+    threshold : float
+        A change by less, such as 0.05, is level.
+    rounds : int
+        Pairs of processes that it stands on.
+    advice : str
+        What would settle it, where it is inconclusive.
+    """
+
+    name: str
+    verdict: str
+    ratio: float
+    low: float
+    high: float
+    threshold: float
+    rounds: int
+    advice: str = ""
+
+
+def midmean(values: Iterable[float]) -> float:
+    """Mean of the middle half, parts of values counted: nearly as steady as the mean, as deaf to outliers as can be."""
+    ordered = np.sort(np.fromiter(values, float))
+    edge = len(ordered) / 4
+    upper = np.arange(1, len(ordered) + 1)
+    weights = np.clip(np.minimum(upper - edge, len(ordered) - edge - upper + 1), 0, 1)
+    return float(weights @ ordered / weights.sum())
+
+
+def judge(
+    name: str, logs: Sequence[float], threshold: float, *, comparisons: int, seed: int = 0, other: Sequence[float] = ()
+) -> Verdict:
+    """Judge one benchmark by a bootstrap over its rounds.
+
+    The interval of the mean is the expanded percentile interval (Hesterberg, The American Statistician 69(4), 2015):
+    of few rounds a plain bootstrap is too narrow, and is widened as Student's t is wider than the normal distribution.
+
+    Parameters
+    ----------
+    name : str
+    logs : sequence of float
+        Logarithm of head over base in each round; or of the head alone, where `other` is of the base.
+    threshold : float
+        A change by less is level.
+    comparisons : int
+        How many intervals are asked for in all: the error rate is shared out among them (Bonferroni).
+    seed : int
+        Of the resampling.
+    other : sequence of float
+        Of the base, where the two were not measured in pairs.
+
+    Returns
+    -------
+    Verdict
+        Slower where the whole interval lies beyond the threshold, level where it lies within, and so on.
+    """
+    rounds = len(logs)
+    centre, low, high = _interval(np.asarray(logs), np.asarray(other), ERROR_RATE / comparisons, seed)
+    edge = math.log1p(threshold)
+    if rounds < FEWEST and not other:
+        verdict = INCONCLUSIVE
+    elif low > edge:
+        verdict = SLOWER
+    elif high < -edge:
+        verdict = FASTER
+    elif -edge < low and high < edge:
+        verdict = LEVEL
+    else:
+        verdict = INCONCLUSIVE
+    found = Verdict(name, verdict, math.exp(centre), math.exp(low), math.exp(high), threshold, rounds)
+    return found._replace(advice=_advice(centre, (high - low) / 2, edge, rounds)) if verdict == INCONCLUSIVE else found
+
+
+def decide(
+    measure: Callable[[int, Sequence[str]], Mapping[str, float] | None],
+    thresholds: Mapping[str, float],
+    *,
+    seed: int = 0,
+    show: Callable[[Sequence[Verdict]], object] | None = None,
+) -> list[Verdict]:
+    """Measure round after round until every benchmark is decided, or no more rounds are to be had.
+
+    Parameters
+    ----------
+    measure : callable
+        ``measure(number, names)`` gives log(head / base) of one more round for each of the benchmarks that are still
+        open, or of those that it could measure; None ends it.
+    thresholds : mapping
+        Benchmark -> its threshold.
+    seed : int
+        Of the resampling.
+    show : callable, optional
+        Called with the verdicts of each look.
+    """
+    logs: dict[str, list[float]] = {name: [] for name in thresholds}
+    verdicts: dict[str, Verdict] = {}
+    comparisons = len(thresholds) * (len(LOOKS) + 1)
+
+    def judged(names: Iterable[str]) -> dict[str, Verdict]:
+        return {name: judge(name, logs[name], thresholds[name], comparisons=comparisons, seed=seed) for name in names}
+
+    for number in range(1, MOST + 1):
+        still = [name for name in thresholds if name not in verdicts]
+        found = measure(number, still) if still else None
+        if found is None:
+            break
+        for name, log in found.items():
+            logs[name].append(log)
+        if number in LOOKS:
+            looked = judged(name for name in still if logs[name])
+            verdicts.update({name: of for name, of in looked.items() if of.verdict != INCONCLUSIVE})
+            if show is not None:
+                show(list(looked.values()))
+    verdicts.update(judged(name for name in thresholds if name not in verdicts and logs[name]))
+    return [verdicts[name] for name in thresholds if name in verdicts]
+
+
+def two_sided(level: float, freedom: int) -> float:
+    """Student's t that is exceeded, on either side, with a probability of `level`, by integrating its density."""
+    angles, cumulated = _student(freedom)
+    return float(math.sqrt(freedom) * math.tan(np.interp(1 - level, cumulated, angles)))
+
+
+@lru_cache(maxsize=64)
+def _student(freedom: int) -> tuple[Floats, Floats]:
+    """With t = sqrt(f) tan(a) the density of |t| is proportional to cos(a) ** (f - 1), which ends at a quarter turn."""
+    angles = np.linspace(0, math.pi / 2, 200_001)
+    density = np.cos(angles) ** (freedom - 1)
+    cumulated = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return angles, cumulated / cumulated[-1]
+
+
+def _interval(logs: Floats, other: Floats, level: float, seed: int) -> tuple[float, float, float]:
+    """Difference of the means, and the ends of its interval."""
+    random = np.random.default_rng(seed)
+    freedom = (min(len(logs), len(other)) if len(other) else len(logs)) - 1
+    if freedom < 1:
+        return (float(logs.mean() - (other.mean() if len(other) else 0)) if len(logs) else 0.0), -math.inf, math.inf
+    means = _resampled(logs, random)
+    centre = float(logs.mean())
+    if len(other):
+        means, centre = means - _resampled(other, random), centre - float(other.mean())
+    wanted = two_sided(level, freedom) * math.sqrt((freedom + 1) / freedom)
+    tail = max(1 - NormalDist().cdf(wanted), 2 / RESAMPLES)
+    # Where the bootstrap has no resamples left so far out, what it has is drawn out by as much.
+    stretch = wanted / NormalDist().inv_cdf(1 - tail)
+    low, high = np.quantile(means, [tail, 1 - tail]) - centre
+    return centre, centre + stretch * float(low), centre + stretch * float(high)
+
+
+def _resampled(values: Floats, random: np.random.Generator) -> Floats:
+    """Means of samples drawn with replacement."""
+    return np.asarray(values[random.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1))
+
+
+def _advice(centre: float, half: float, edge: float, rounds: int) -> str:
+    """What would settle it: so many rounds that the interval keeps clear of the threshold."""
+    if rounds < FEWEST:
+        return f"at least {FEWEST} rounds"
+    distance = abs(abs(centre) - edge)
+    needed = math.ceil(rounds * (half / distance) ** 2) if distance > 0 else 10 * MOST
+    if needed > 3 * MOST:
+        return f"the ratio lies close to the threshold of {100 * math.expm1(edge):.0f} %: look at it, or set another"
+    return f"about {max(needed, rounds + 1)} rounds like these {rounds}, or a quieter machine"

@@ -1,0 +1,259 @@
+"""Whether head is slower than base: both measured in turn, until each benchmark is decided."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fieldshot.bench.board import board_facts
+from fieldshot.bench.deciding import INCONCLUSIVE, SLOWER, Verdict, decide, judge, midmean
+from fieldshot.bench.result import Result
+from fieldshot.bench.running import Pair, chosen, run
+from fieldshot.bench.sides import Side, prepare
+from fieldshot.bench.suites import PER_PROCESS, stages_of
+from fieldshot.bench.thresholds import read_thresholds
+from fieldshot.errors import OptionError
+
+__all__ = ["CONTROL", "Comparison", "compare", "gate", "gate_result", "gate_sides"]
+
+BUDGET_S = 170.0
+CONTROL = "reference"  # the workload that no change can touch: where it differs, the comparison was not fair
+CONTROL_THRESHOLD = 0.05
+
+Show = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Verdicts of all benchmarks, and what they stand on."""
+
+    base: str
+    head: str
+    verdicts: list[Verdict]
+    took_s: float
+    times: dict[str, tuple[float, float, str]]  # benchmark -> median of base and of head on the wall, unit
+    absent: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    board: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def slower(self) -> list[Verdict]:
+        """Those that are."""
+        return [verdict for verdict in self.verdicts if verdict.verdict == SLOWER]
+
+
+def gate(
+    base: str | os.PathLike[str],
+    head: str | os.PathLike[str] | None = None,
+    *,
+    bundle: Path | None = None,
+    base_bundle: Path | None = None,
+    pictures: Sequence[Path] | None = None,
+    suite: str = "default",
+    thresholds: str | os.PathLike[str] | None = None,
+    budget_s: float = BUDGET_S,
+    cores: int | None = 1,
+    show: Show | None = None,
+) -> Comparison:
+    """Measure two versions of fieldshot in turn and judge every benchmark.
+
+    Parameters
+    ----------
+    base, head : str or path
+        A wheel, or a commit of the repository of the working folder; `head` left out is the fieldshot that runs.
+    bundle : Path, optional
+        The backbone of both; left out, the embedded one of each.
+    base_bundle : Path, optional
+        Another one for base.
+    pictures : sequence of Path, optional
+        Pictures to time with; left out, JPEG files of 640 x 480 pixels are drawn.
+    suite : str
+        quick, default or full, or names of benchmarks between commas.
+    thresholds : path, optional
+        As for `read_thresholds`.
+    budget_s : float
+        Seconds after which no further round is begun.
+    cores : int or None
+        How many cores the measured processes share; None: all.
+    show : callable, optional
+        Called with a line of text after each look.
+
+    Raises
+    ------
+    OptionError, MissingFileError
+        If an argument is none of its choices.
+    MeasurementError
+        If a side fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        of_base = prepare(base, Path(folder, "base"), bundle=base_bundle or bundle)
+        of_head = prepare(head, Path(folder, "head"), bundle=bundle)
+        files = chosen(pictures, Path(folder))
+        return gate_sides(
+            of_base, of_head, files, suite=suite, thresholds=thresholds, budget_s=budget_s, cores=cores, show=show
+        )
+
+
+def gate_sides(
+    base: Side,
+    head: Side,
+    pictures: Sequence[Path],
+    *,
+    suite: str = "default",
+    thresholds: str | os.PathLike[str] | None = None,
+    budget_s: float = BUDGET_S,
+    cores: int | None = 1,
+    show: Show | None = None,
+) -> Comparison:
+    """As `gate`, of two sides that are ready."""
+    begun = time.monotonic()
+    if not budget_s > 0:
+        raise OptionError(f"budget_s must be above 0 (got {budget_s})", hint="leave it at 170")
+    names = stages_of(suite)
+    limits = read_thresholds(names, thresholds)
+    pair = Pair(base, head, names, pictures, cores=cores)
+    limits = {name: limit for name, limit in limits.items() if name in pair.plans or name in PER_PROCESS}
+    longest = 0.0
+
+    def measure(number: int, still: Sequence[str]) -> Mapping[str, float] | None:
+        nonlocal longest
+        # The control is asked as long as anything else is.
+        wanted = [name for name in still if name != CONTROL]
+        start = time.monotonic()
+        if not wanted or start - begun + longest > budget_s:
+            return None
+        logs = ratios(pair.measure(number, wanted))
+        longest = max(longest if number > 2 else 0.0, time.monotonic() - start)
+        return logs
+
+    def looked(verdicts: Sequence[Verdict]) -> None:
+        if show is not None:
+            still = [of.name for of in verdicts if of.verdict == INCONCLUSIVE]
+            rounds = max((of.rounds for of in verdicts), default=0)
+            show(f"{rounds} rounds, {time.monotonic() - begun:.0f} s; open: {', '.join(still) or 'none'}")
+
+    verdicts = decide(measure, {**limits, CONTROL: CONTROL_THRESHOLD}, show=looked)
+    notes = _notes(pair.facts["base"], pair.facts["head"])
+    control = next((of for of in verdicts if of.name == CONTROL), None)
+    if control is not None and not 1 - CONTROL_THRESHOLD < control.ratio < 1 + CONTROL_THRESHOLD:
+        notes.append(f"the reference workload took {control.ratio:.2f} times as long beside head: nothing is decided")
+        verdicts = [of._replace(verdict=INCONCLUSIVE, advice="a machine that treats both alike") for of in verdicts]
+    return Comparison(
+        base=base.about,
+        head=head.about,
+        verdicts=[of for of in verdicts if of.name != CONTROL],
+        took_s=time.monotonic() - begun,
+        times={
+            name: (_median(pair.walls["base"][name]), _median(pair.walls["head"][name]), _unit(name)) for name in limits
+        },
+        absent=pair.absent,
+        notes=notes,
+        board=board_facts(),
+    )
+
+
+def ratios(samples: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> dict[str, float]:
+    """log(head / base) of each benchmark in one round: the middle over its A B B A of what the blocks took."""
+    found = {}
+    control: list[float] = []
+    for name, bases in samples["base"].items():
+        heads = samples["head"][name]
+        logs = [math.log(midmean(b["cpu"]) / midmean(a["cpu"])) for a, b in zip(bases, heads, strict=True)]
+        found[name] = midmean(_in_twos(logs))
+        control += [
+            math.log(b["reference"] / a["reference"]) for a, b in zip(bases, heads, strict=True) if "reference" in a
+        ]
+    if control:
+        found[CONTROL] = midmean(_in_twos(control))
+    return found
+
+
+def _in_twos(logs: Sequence[float]) -> list[float]:
+    """A B and B A together: a drift, and going second, cancel."""
+    return [sum(logs[at : at + 2]) / len(logs[at : at + 2]) for at in range(0, len(logs), 2)]
+
+
+def compare(
+    base: Result, head: Result, *, thresholds: str | os.PathLike[str] | None = None, names: tuple[str, str] = ("", "")
+) -> Comparison:
+    """Judge two stored results, by their processor times over those of the reference workload beside them.
+
+    They were not measured in turn: what changed in the machine from one to the other, and is not in the reference
+    workload, looks as if fieldshot had changed. `gate` is the sharper tool.
+    """
+    of_base = {of.name: of for of in base.stages}
+    shared = [of for of in head.stages if of.name in of_base]
+    limits = read_thresholds([of.name for of in shared], thresholds)
+    verdicts = [
+        judge(of.name, of.logs(), limits[of.name], comparisons=len(shared), other=of_base[of.name].logs())
+        for of in shared
+    ]
+    notes = _notes(base.facts, head.facts)
+    for name in ("board", "cpu", "machine", "governor", "power_mode"):
+        if base.board.get(name) != head.board.get(name):
+            notes.append(f"{name} differs: {base.board.get(name)} and {head.board.get(name)}")
+    if base.cores != head.cores:
+        notes.append(f"cores differ: {base.cores} and {head.cores}")
+    missing = {of.name: "not in head" for of in base.stages if of.name not in limits}
+    missing |= {of.name: "not in base" for of in head.stages if of.name not in limits}
+    return Comparison(
+        base=names[0] or base.commit,
+        head=names[1] or head.commit,
+        verdicts=verdicts,
+        took_s=0.0,
+        times={of.name: (_median(of_base[of.name].wall), _median(of.wall), of.unit) for of in shared},
+        absent=missing,
+        notes=notes,
+        board=head.board,
+    )
+
+
+def gate_result(
+    base: Result,
+    *,
+    bundle: Path | None = None,
+    pictures: Sequence[Path] | None = None,
+    thresholds: str | os.PathLike[str] | None = None,
+    rounds: int = 10,
+    names: tuple[str, str] = ("", ""),
+) -> Comparison:
+    """Measure this fieldshot as a stored result was, and compare; OptionError if that is of another machine."""
+    here = board_facts()
+    for name in ("board", "cpu", "machine"):
+        if base.board.get(name) != here.get(name):
+            raise OptionError(
+                f"a stored base must be of this machine (got {name} {base.board.get(name)}, here {here.get(name)})",
+                hint="name a commit or a wheel, which is measured beside head",
+            )
+    suite = ",".join(of.name for of in base.stages)
+    head = run(bundle, pictures, suite=suite, rounds=rounds, cores=base.cores)
+    return compare(base, head, thresholds=thresholds, names=names)
+
+
+def _notes(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    """What differs besides the code: whoever reads a verdict must know."""
+    notes = []
+    for name in ("python", "numpy", "head"):
+        if base.get(name) != head.get(name):
+            notes.append(f"{name} differs: {base.get(name)} and {head.get(name)}")
+    contracts = [side["backbone"]["contract"] for side in (base, head)]
+    if contracts[0] != contracts[1]:
+        notes.append("the backbones differ")
+    engines = [side["backbone"]["engine"] for side in (base, head)]
+    if engines[0] != engines[1]:
+        notes.append(f"the engines differ: {engines[0]} and {engines[1]}")
+    return notes
+
+
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2] if values else math.nan
+
+
+def _unit(name: str) -> str:
+    return PER_PROCESS.get(name, "ms")

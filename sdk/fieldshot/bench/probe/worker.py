@@ -1,0 +1,138 @@
+"""The process that is measured: starts cold, prepares its stages, then times a few calls whenever it is asked."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .clock import read
+from .heap import Heap
+from .reference import reference
+from .stages import STAGES, Bench, Stage
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Answer requests, one JSON document a line, until there are no more; the first line says what to prepare."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else prints does not disturb the answers
+
+    def answer(document: Any) -> None:
+        answers.write(json.dumps(document) + "\n")
+        answers.flush()
+
+    order = json.loads(sys.stdin.readline())
+    bench = Bench(
+        Path(order["folder"]),
+        Path(order["bundle"]) if order["bundle"] else None,
+        [Path(path) for path in order["pictures"]],
+    )
+    cold = _cold(bench, Path(order["gallery"]), order["spawned_ns"])
+    ready: dict[str, Stage] = {}
+    call_ns: dict[str, int] = {}
+    absent: dict[str, str] = {}
+    for name in order["stages"]:
+        try:
+            ready[name] = STAGES[name](bench)
+            call_ns[name] = _warm_up(ready[name])
+        except (AttributeError, ImportError, KeyError, TypeError) as error:  # a side that does not have it
+            absent[name] = f"{type(error).__name__}: {error}"
+    work, heap = reference(), Heap()
+    for _ in range(5):
+        work()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    answer({"cold": cold, "absent": absent, "call_ns": call_ns, "facts": _facts(bench)})
+    for line in sys.stdin:
+        plan = json.loads(line)
+        bench.turn = plan["turn"]
+        answer(_block(ready[plan["stage"]], plan, work, heap))
+        gc.collect(0)
+
+
+def _cold(bench: Bench, gallery: Path, spawned_ns: int) -> dict[str, int] | None:
+    """From the start of the process to the first recognition, in ns, and the bytes of memory that it holds then."""
+    from fieldshot.recognizer import Recognizer
+
+    if not gallery.exists():  # the first process of a side makes it for the others
+        bench.recognizer("first").close()
+        (bench.folder / "first.gallery").replace(gallery)
+        return None
+    with Recognizer.open(gallery, backbone=bench.bundle) as recognizer:
+        recognizer.recognize(bench.pictures[0])
+        return {
+            "wall": time.monotonic_ns() - spawned_ns,
+            "cpu": time.process_time_ns(),
+            "memory": _resident(),
+        }
+
+
+def _resident() -> int:
+    """Bytes of memory that the process holds; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def _warm_up(stage: Stage) -> int:
+    """Processor time of a call in nanoseconds, about."""
+    times = []
+    for _ in range(6):
+        argument = stage.prepare() if stage.prepare else None
+        start = time.process_time_ns()
+        stage.step(argument)
+        times.append(time.process_time_ns() - start)
+    return sorted(times)[2]
+
+
+def _block(stage: Stage, plan: dict[str, int], work: Callable[[], object], heap: Heap) -> dict[str, Any]:
+    """Nanoseconds a call of each sample, on the wall and on the processor, and those of the reference beside them."""
+    (step, prepare), calls = stage, plan["calls"]
+    wall, cpu = [], []
+    work()  # once for the caches, which the other side has just had
+    start = read()
+    work()
+    beside = read().since(start)
+    for number in range(-plan["warm"], plan["samples"]):
+        heap.shake()
+        argument = prepare() if prepare else None
+        start = read()
+        for _ in range(calls):
+            step(argument)
+        passed = read().since(start)
+        if number >= 0:
+            wall.append(passed.wall / calls)
+            cpu.append(passed.cpu / calls)
+    return {"wall": wall, "cpu": cpu, "reference": beside.cpu}
+
+
+def _facts(bench: Bench) -> dict[str, Any]:
+    """What runs: versions, the backbone, and what computes heads."""
+    import numpy
+
+    import fieldshot
+
+    facts = {
+        "fieldshot": fieldshot.__version__,
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "backbone": bench.backbone.info(),
+        "package": str(Path(fieldshot.__file__).parent),
+    }
+    try:
+        from fieldshot.ops import choose
+
+        facts["head"] = choose().ops.about
+    except (AttributeError, ImportError):
+        facts["head"] = "unknown"
+    return facts

@@ -1,0 +1,118 @@
+"""What was measured of one side, on disk as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fieldshot.bench.deciding import midmean
+from fieldshot.errors import MissingFileError, OptionError
+
+__all__ = ["Measured", "Result", "Round", "load_result"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Round:
+    """Samples of a benchmark in one process, a call, in the unit of the benchmark.
+
+    `cpu` are processor time where the unit is ms, `wall` what a user waits; `reference_ms` is what the reference
+    workload took beside them.
+    """
+
+    wall: list[float]
+    cpu: list[float]
+    reference_ms: float
+
+    @property
+    def value(self) -> float:
+        """What the process stands for: the middle of its processor time."""
+        return midmean(self.cpu)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One benchmark over several processes."""
+
+    name: str
+    unit: str
+    rounds: list[Round]
+
+    @property
+    def wall(self) -> list[float]:
+        """All samples."""
+        return [value for of in self.rounds for value in of.wall]
+
+    def summary(self) -> dict[str, Any]:
+        """Median and percentiles of what a user waits, and of the processor time."""
+        p50, p95, p99 = (float(value) for value in np.percentile(self.wall, [50, 95, 99]))
+        cpu = float(np.median([of.value for of in self.rounds]))
+        return {"name": self.name, "unit": self.unit, "p50": p50, "p95": p95, "p99": p99, "cpu": cpu}
+
+    def logs(self) -> list[float]:
+        """Logarithm of each process's value; of times, over the reference workload beside it."""
+        timed = self.unit == "ms"
+        return [math.log(of.value / of.reference_ms if timed else of.value) for of in self.rounds]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Benchmarks of one side, where and when they were measured."""
+
+    when: str
+    commit: str
+    suite: str
+    cores: int
+    board: dict[str, Any]
+    facts: dict[str, Any]
+    stages: list[Measured]
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in files."""
+        document = {"format": FORMAT, **asdict(self)}
+        document["stages"] = [{**of.summary(), **asdict(of)} for of in self.stages]
+        return document
+
+
+def load_result(path: str | os.PathLike[str]) -> Result:
+    """Read what ``fieldshot bench --json FILE`` wrote.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    OptionError
+        If it holds something else.
+    """
+    try:
+        document = json.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise MissingFileError(f"a result must lie in a file (got none at {os.fspath(path)})") from error
+    except ValueError as error:
+        raise OptionError(f"{os.fspath(path)} must be JSON (got: {error})") from error
+    return from_json(document, os.fspath(path))
+
+
+def from_json(document: Any, place: str) -> Result:
+    """Make a result of its JSON; `place` names it in errors."""
+    try:
+        if document["format"] > FORMAT:
+            raise OptionError(f"{place} must be of format {FORMAT} (got {document['format']})", hint="update fieldshot")
+        stages = [
+            Measured(of["name"], of["unit"], [Round(**values) for values in of["rounds"]]) for of in document["stages"]
+        ]
+        names = ("when", "commit", "suite", "cores", "board", "facts", "absent")
+        return Result(stages=stages, **{name: document[name] for name in names})
+    except (KeyError, TypeError) as error:
+        raise OptionError(
+            f"{place} must be a result of `fieldshot bench --json` (got another document: {error})",
+            hint="measure again with this version",
+        ) from error

@@ -1,0 +1,216 @@
+"""Measures one side, or two in turn."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from fieldshot.bench.board import board_facts
+from fieldshot.bench.probe.stages import draw
+from fieldshot.bench.result import Measured, Result, Round
+from fieldshot.bench.sides import Side, prepare
+from fieldshot.bench.suites import PER_PROCESS, plan, stages_of
+from fieldshot.bench.workers import Worker
+from fieldshot.errors import OptionError
+from fieldshot.system import cores as usable_cores
+
+__all__ = ["Pair", "run"]
+
+Progress = Callable[[int, "int | None"], object]
+Samples = dict[str, list[dict[str, Any]]]
+
+TURNS = 6  # blocks of a benchmark in each process of `run`
+_BYTES = 1e6  # of a MB
+
+
+def run(
+    bundle: Path | None = None,
+    pictures: Sequence[Path] | None = None,
+    *,
+    suite: str = "default",
+    rounds: int = 3,
+    cores: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Time the stages of this fieldshot in fresh processes.
+
+    Parameters
+    ----------
+    bundle : Path, optional
+        The backbone; left out, the embedded one.
+    pictures : sequence of Path, optional
+        Pictures to time with, taken in turn; left out, JPEG files of 640 x 480 pixels are drawn.
+    suite : str
+        quick, default or full, or names of benchmarks between commas.
+    rounds : int
+        Processes.
+    cores : int, optional
+        How many cores a process may use; left out, all.
+    progress : callable, optional
+        Called as ``progress(done, total)`` after each process.
+
+    Raises
+    ------
+    OptionError
+        If there are no rounds, no pictures or no such suite.
+    MeasurementError
+        If the process fails, for instance because a picture cannot be read.
+    """
+    if rounds < 1:
+        raise OptionError(f"rounds must be above 0 (got {rounds})", hint="leave it at 3")
+    names = stages_of(suite)
+    stages = [name for name in names if name not in PER_PROCESS]
+    measured: dict[str, list[Round]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        side = prepare(None, Path(folder, "head"), bundle=bundle)
+        files = chosen(pictures, Path(folder))
+        where = first_cores(cores)
+        with Worker(side, stages, files, cores=where, seed=0) as worker:
+            about = worker.about
+        plans = plan(about["call_ns"])
+        for number in range(rounds):
+            with Worker(side, list(plans), files, cores=where, seed=number) as worker:
+                for name, blocks in _turns({"head": worker}, plans, dict.fromkeys(plans, TURNS))["head"].items():
+                    measured[name].append(_round(blocks))
+                for name, values in _per_process(worker.about["cold"], names).items():
+                    reference_ms = next((of[-1].reference_ms for of in measured.values()), 1.0)
+                    measured[name].append(Round(values[:1], values[1:], reference_ms))
+            if progress is not None:
+                progress(number + 1, rounds)
+    return Result(
+        when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        commit=_commit(),
+        suite=suite,
+        cores=usable_cores() if cores is None else cores,
+        board=board_facts(),
+        facts={name: value for name, value in about["facts"].items() if name != "package"},
+        stages=[Measured(name, PER_PROCESS.get(name, "ms"), measured[name]) for name in names if name in measured],
+        absent=about["absent"],
+    )
+
+
+class Pair:
+    """Two sides that take turns, in fresh processes each round.
+
+    Parameters
+    ----------
+    base, head : Side
+    names : sequence of str
+        Benchmarks.
+    pictures : sequence of Path
+    cores : int or None
+        How many cores both share.
+
+    Attributes
+    ----------
+    plans : dict
+        Calls and samples of a block, of what both sides have.
+    absent : dict
+        Benchmark that a side does not have -> the reason.
+    facts : dict
+        Of base and head.
+    """
+
+    def __init__(
+        self, base: Side, head: Side, names: Sequence[str], pictures: Sequence[Path], *, cores: int | None
+    ) -> None:
+        self._sides = {"base": base, "head": head}
+        self._pictures, self._cores = list(pictures), first_cores(cores)
+        self.walls: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in self._sides}
+        stages = [name for name in names if name not in PER_PROCESS]
+        call_ns: dict[str, int] = {}
+        self.absent: dict[str, str] = {}
+        self.facts: dict[str, Any] = {}
+        for key, side in self._sides.items():  # processes that only make what the next find: galleries, .pyc files
+            with Worker(side, stages, self._pictures, cores=self._cores, seed=0) as worker:
+                about = worker.about
+            self.facts[key] = about["facts"]
+            self.absent |= {name: f"{key}: {reason}" for name, reason in about["absent"].items()}
+            for name, took_ns in about["call_ns"].items():
+                call_ns[name] = min(took_ns, call_ns.get(name, took_ns))
+        self.plans = plan({name: took for name, took in call_ns.items() if name not in self.absent})
+        self._blocks = 6 * len(self.plans)  # of each side a round, shared out among what is still open
+
+    def measure(self, number: int, names: Sequence[str]) -> dict[str, Samples]:
+        """Blocks of one more round, by side and benchmark, A B B A; of what is measured once, (wall, cpu)."""
+        stages = [name for name in self.plans if name in names]
+        turns = max(6, min(24, self._blocks // max(1, len(stages)))) // 2 * 2
+        order = list(self._sides) if number % 2 else list(reversed(self._sides))
+        with ExitStack() as stack:
+            workers = {
+                key: stack.enter_context(
+                    Worker(self._sides[key], stages, self._pictures, cores=self._cores, seed=number)
+                )
+                for key in order
+            }
+            samples = _turns(workers, self.plans, dict.fromkeys(stages, turns))
+        for key, worker in workers.items():
+            for name, (wall, cpu) in _per_process(worker.about["cold"], names).items():
+                samples[key][name] = [{"wall": [1e6 * wall], "cpu": [1e6 * cpu]}]
+            for name, blocks in samples[key].items():
+                self.walls[key][name] += [value / 1e6 for block in blocks for value in block["wall"]]
+        return samples
+
+
+def _turns(workers: Mapping[str, Worker], plans: Mapping[str, Any], turns: Mapping[str, int]) -> dict[str, Samples]:
+    """Blocks of every worker: benchmarks within turns, so that a disturbance does not hit one of them alone."""
+    samples: dict[str, Samples] = {key: {name: [] for name in turns} for key in workers}
+    keys = list(workers)
+    for turn in range(max(turns.values(), default=0)):
+        for name in turns:
+            # A B B A: what drifts in the machine meets both alike.
+            for key in keys if turn % 2 == 0 else reversed(keys):
+                samples[key][name].append(workers[key].ask(name, plans[name], turn // 2))
+    return samples
+
+
+def _round(blocks: Sequence[Mapping[str, Any]]) -> Round:
+    return Round(
+        [value / 1e6 for block in blocks for value in block["wall"]],
+        [value / 1e6 for block in blocks for value in block["cpu"]],
+        sorted(block["reference"] for block in blocks)[len(blocks) // 2] / 1e6,
+    )
+
+
+def _per_process(cold: Mapping[str, int] | None, names: Sequence[str]) -> dict[str, list[float]]:
+    """What is measured once a process: on the wall and on the processor, ms; of memory twice the same, MB."""
+    if cold is None:
+        return {}
+    found = {
+        "cold": [cold["wall"] / 1e6, cold["cpu"] / 1e6],
+        "memory": [cold["memory"] / _BYTES] * 2,
+    }
+    return {name: found[name] for name in names if name in found and found[name][0] > 0}
+
+
+def chosen(pictures: Sequence[Path] | None, folder: Path) -> list[Path]:
+    """Pictures that were given, or some that are drawn."""
+    if pictures is not None and not pictures:
+        raise OptionError("pictures must hold at least one (got none)", hint="leave them out to have some drawn")
+    return draw(folder) if pictures is None else [path.resolve() for path in pictures]
+
+
+def first_cores(count: int | None) -> set[int] | None:
+    """So many cores of those that this process may use, the last ones: the first see the most interrupts."""
+    if count is None or not hasattr(os, "sched_getaffinity"):
+        return None
+    usable = sorted(os.sched_getaffinity(0))
+    if not 1 <= count <= len(usable):
+        raise OptionError(f"cores must be 1 to {len(usable)} (got {count})", hint="1 gives the steadiest figures")
+    return set(usable[-count:])
+
+
+def _commit() -> str:
+    """Of the repository that the working folder is in; empty where it is in none."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    except OSError:
+        return ""
+    return done.stdout.strip()

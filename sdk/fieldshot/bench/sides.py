@@ -1,0 +1,107 @@
+"""The sides of a comparison: copies of fieldshot in folders alike, from a commit, a wheel or this process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import fieldshot
+from fieldshot.errors import OptionError
+
+__all__ = ["Side", "prepare"]
+
+
+class Side(NamedTuple):
+    """What is measured.
+
+    Attributes
+    ----------
+    about : str
+        In words.
+    root : Path
+        Folder that holds the package, and nothing that another side uses.
+    bundle : Path or None
+        The backbone; None for the embedded one.
+    entry : str
+        Python that runs the probe instead of ``main()``, for tests of the gate itself.
+    """
+
+    about: str
+    root: Path
+    bundle: Path | None = None
+    entry: str = ""
+
+
+def prepare(source: str | os.PathLike[str] | None, root: Path, *, bundle: Path | None = None) -> Side:
+    """Put one side into a new folder.
+
+    Parameters
+    ----------
+    source : str or path, optional
+        A wheel, or a commit of the repository of the working folder; left out, the fieldshot that runs.
+    root : Path
+        The folder to be made. Both sides are copies in folders alike, whatever they come from.
+    bundle : Path, optional
+        Its backbone.
+
+    Raises
+    ------
+    OptionError
+        If `source` is no wheel and no commit that holds the package.
+    """
+    root.mkdir(parents=True)
+    bundle = None if bundle is None else bundle.resolve()
+    here = Path(fieldshot.__file__).parent
+    if source is None:
+        shutil.copytree(here, root / "fieldshot", ignore=shutil.ignore_patterns("__pycache__"))
+        return Side(f"fieldshot {fieldshot.__version__}, as installed", root, bundle)
+    name = os.fspath(source)
+    if name.endswith(".whl"):
+        try:
+            with zipfile.ZipFile(name) as wheel:
+                wheel.extractall(root)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise OptionError(f"a side must be a wheel that can be read (got {name}: {error})") from error
+        return Side(Path(name).name, root, bundle)
+    commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").stdout.decode().strip()
+    if not commit:
+        raise OptionError(
+            f"a side must be a wheel, a result or a commit (got {name!r})",
+            hint="run in a clone of the repository; in CI fetch it with its history",
+        )
+    tree = root / "tree"
+    archive = root / "tree.zip"
+    if _git("archive", "--format=zip", f"--output={archive}", commit, "sdk", "kernels").returncode:
+        raise OptionError(f"commit {name} must hold sdk/ and kernels/ (got others)", hint="name a later one")
+    with zipfile.ZipFile(archive) as files:
+        files.extractall(tree)
+    archive.unlink()
+    _build(tree, here / "kernels")
+    (tree / "sdk" / "fieldshot").rename(root / "fieldshot")
+    return Side(f"{name} ({commit[:12]})", root, bundle)
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(["git", *words], capture_output=True, cwd=_top())
+    except FileNotFoundError as error:
+        raise OptionError("git must be installed to measure a commit (got none)", hint="name a wheel") from error
+
+
+def _top() -> str:
+    done = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True)
+    return done.stdout.decode().strip() or "."
+
+
+def _build(tree: Path, ready: Path) -> None:
+    """Build the kernels of a commit; those of this process are taken where the sources are the same."""
+    out = tree / "sdk" / "fieldshot" / "kernels"
+    if ready.is_dir():
+        shutil.copytree(ready, out)
+    # Without a compiler that side computes with NumPy, which its facts say.
+    subprocess.run([sys.executable, "kernels/build.py", "host"], cwd=tree, capture_output=True)

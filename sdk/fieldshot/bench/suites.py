@@ -1,0 +1,56 @@
+"""Which benchmarks there are, by suite, and how long each is measured at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fieldshot.bench.probe.stages import STAGES, UNTIMED
+from fieldshot.errors import OptionError
+
+__all__ = ["PER_PROCESS", "SUITES", "plan", "stages_of"]
+
+# Measured once in the life of a process: the time to its first recognition, and the memory that it holds then.
+PER_PROCESS = {"cold": "ms", "memory": "MB"}
+
+SUITES = {
+    "quick": ["decode", "preprocess", "network", "fit-5way-5shot", "predict", "recognize"],
+    "default": [
+        *("decode", "preprocess", "network", "fit-5way-5shot", "partial_fit", "predict"),
+        *("recognize", "enroll", *PER_PROCESS),
+    ],
+    "full": [*STAGES, *PER_PROCESS],
+}
+
+SAMPLE_NS = 500_000  # a sample has as many calls as take that long: reading the clock must cost next to nothing
+BLOCK_NS = 12_000_000  # samples in a row before the other side has its turn
+WARM_NS = 4_000_000  # what is quicker runs once unmeasured first: the other side has just had the caches
+
+
+def stages_of(suite: str) -> list[str]:
+    """Benchmarks of a suite, or of a list of names between commas.
+
+    Raises
+    ------
+    OptionError
+        If there is no such suite or benchmark.
+    """
+    names = SUITES.get(suite) or [name.strip() for name in suite.split(",")]
+    known = [*STAGES, *PER_PROCESS]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise OptionError(
+            f"suite must be one of {', '.join(SUITES)} or names of benchmarks (got {unknown[0]!r})",
+            hint=f"benchmarks are {', '.join(known)}",
+        )
+    return list(dict.fromkeys(names))
+
+
+def plan(call_ns: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Calls of a sample and samples of a block, for calls that take so long: the same for all sides."""
+    plans = {}
+    for name, took_ns in call_ns.items():
+        took_ns = max(took_ns, 1)
+        calls = 1 if name in UNTIMED else max(1, SAMPLE_NS // took_ns)
+        samples = max(1, min(BLOCK_NS // (calls * took_ns), 40))
+        plans[name] = {"calls": calls, "samples": samples, "warm": int(took_ns < WARM_NS)}
+    return plans

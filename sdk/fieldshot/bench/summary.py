@@ -1,0 +1,96 @@
+"""A comparison told: as lines of a table, as Markdown for a pull request, as JUnit XML for a CI server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+from fieldshot.bench.deciding import INCONCLUSIVE, SLOWER, Verdict
+from fieldshot.bench.gate import Comparison
+
+__all__ = ["HEADER", "headline", "junit", "markdown", "rows", "to_json"]
+
+HEADER = ["benchmark", "base", "head", "change %", "interval", "threshold %", "rounds", "verdict"]
+
+
+def headline(comparison: Comparison) -> str:
+    """What came of it, in one sentence."""
+    names = {kind: [of.name for of in comparison.verdicts if of.verdict == kind] for kind in (SLOWER, INCONCLUSIVE)}
+    parts = [f"{', '.join(names[SLOWER])} slower" if names[SLOWER] else "Nothing is slower"]
+    if names[INCONCLUSIVE]:
+        parts.append(f"{', '.join(names[INCONCLUSIVE])} inconclusive")
+    decided = len(comparison.verdicts) - sum(map(len, names.values()))
+    return f"{'; '.join(parts)}; {decided} of {len(comparison.verdicts)} level or faster."
+
+
+def rows(comparison: Comparison) -> Iterator[list[str]]:
+    """A line of each benchmark, under `HEADER`."""
+    for of in comparison.verdicts:
+        base, head, unit = comparison.times[of.name]
+        yield [
+            of.name,
+            f"{base:.3f} {unit}",
+            f"{head:.3f} {unit}",
+            f"{100 * (of.ratio - 1):+.1f}",
+            f"{100 * (of.low - 1):+.1f} to {100 * (of.high - 1):+.1f}",
+            f"{100 * of.threshold:.0f}",
+            str(of.rounds),
+            of.verdict,
+        ]
+
+
+def markdown(comparison: Comparison) -> str:
+    """For a pull request."""
+    lines = [
+        f"### Latency: {headline(comparison)}",
+        "",
+        f"{comparison.head} against {comparison.base}.",
+        "",
+        f"| {' | '.join(HEADER)} |",
+        "|---" * len(HEADER) + "|",
+    ]
+    for row in rows(comparison):
+        row[-1] = f"**{row[-1]}**" if row[-1] == SLOWER else row[-1]
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |")
+    told = [*comparison.notes, *(f"{name} left out: {reason}" for name, reason in comparison.absent.items())]
+    told += [f"{of.name} is inconclusive; what would settle it: {of.advice}" for of in comparison.verdicts if of.advice]
+    if told:
+        lines += ["", *(f"- {line}" for line in told)]
+    board = ", ".join(str(comparison.board[name]) for name in ("board", "cpu", "governor") if name in comparison.board)
+    lines += ["", f"Medians on the wall; verdicts are on processor time. {board}; {comparison.took_s:.0f} s."]
+    return "\n".join(lines) + "\n"
+
+
+def junit(comparison: Comparison) -> str:
+    """One test a benchmark: slower is a failure, inconclusive is skipped."""
+    failures = len(comparison.slower)
+    skipped = sum(of.verdict == INCONCLUSIVE for of in comparison.verdicts)
+    cases = "".join(map(_case, comparison.verdicts))
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        f'<testsuites><testsuite name="fieldshot bench" tests="{len(comparison.verdicts)}" failures="{failures}"'
+        f' errors="0" skipped="{skipped}" time="{comparison.took_s:.3f}">\n{cases}</testsuite></testsuites>\n'
+    )
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """For programs."""
+    document = asdict(comparison)
+    document["verdicts"] = [of._asdict() for of in comparison.verdicts]
+    document["headline"] = headline(comparison)
+    return document
+
+
+def _case(of: Verdict) -> str:
+    told = f"{of.ratio:.3f} times as long, {of.low:.3f} to {of.high:.3f}, threshold {1 + of.threshold:.2f}"
+    inside = ""
+    if of.verdict == SLOWER:
+        inside = f"<failure message={quoteattr(f'slower: {told}')}/>"
+    elif of.verdict == INCONCLUSIVE:
+        inside = f"<skipped message={quoteattr(f'inconclusive: {told}; {of.advice}')}/>"
+    return (
+        f'  <testcase classname="fieldshot.bench" name={quoteattr(of.name)}>{inside}'
+        f"<system-out>{escape(f'{of.verdict}: {told}')}</system-out></testcase>\n"
+    )

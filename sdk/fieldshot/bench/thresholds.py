@@ -1,0 +1,56 @@
+"""By how much a benchmark may differ and still be level: a JSON file of one number each."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from fieldshot.errors import MissingFileError, OptionError
+
+__all__ = ["read_thresholds"]
+
+_OURS = Path(__file__).with_name("thresholds.json")
+
+
+def read_thresholds(names: Iterable[str], path: str | os.PathLike[str] | None = None) -> dict[str, float]:
+    """Threshold of each benchmark.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Benchmarks.
+    path : path, optional
+        A JSON object: benchmark -> threshold (0.05 is 5 %), and under ``""`` that of all others. What it does not name
+        is as in fieldshot's own, `thresholds.json` beside this module.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    OptionError
+        If it is no such object.
+    """
+    numbers = _read(_OURS)
+    if path is not None:
+        given = _read(Path(path))
+        if "" in given:
+            numbers = {}
+        numbers |= given
+    return {name: numbers.get(name, numbers[""]) for name in names}
+
+
+def _read(path: Path) -> dict[str, float]:
+    try:
+        numbers = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise MissingFileError(f"thresholds must lie in a file (got none at {path})") from error
+    except ValueError as error:
+        raise OptionError(f"{path} must be JSON (got: {error})") from error
+    wrong = not isinstance(numbers, dict) or [
+        key for key, value in numbers.items() if not isinstance(value, (int, float)) or not 0 < value < 10
+    ]
+    if wrong:
+        raise OptionError(f"{path} must hold a number above 0 for each benchmark (got {wrong})", hint="5 % is 0.05")
+    return {key: float(value) for key, value in numbers.items()}

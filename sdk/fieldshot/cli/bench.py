@@ -1,0 +1,193 @@
+"""The command bench: latency by stage; compared, gated."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fieldshot.cli.console import add_command, print_json, print_table, progress, shown
+
+if TYPE_CHECKING:
+    from fieldshot.bench import Comparison
+    from fieldshot.cli.console import Commands
+
+__all__ = ["SLOWER_CODE", "UNDECIDED_CODE", "register"]
+
+SLOWER_CODE, UNDECIDED_CODE = 3, 4
+
+_CODES = """
+exit codes: 0 nothing is slower, 1 could not be measured, 2 wrong usage, 3 slower,
+            4 inconclusive and --strict
+"""
+
+
+def register(commands: Commands) -> None:
+    """Add the command and those below it."""
+    bench = add_command(
+        commands,
+        "bench",
+        _bench,
+        help="time each stage of a recognition on this device, compare and gate",
+        examples="  fieldshot bench\n"
+        "  fieldshot bench --backbone mobilenet.fieldshot --pictures photos/ --json out.json\n"
+        "  fieldshot bench compare before.json after.json\n"
+        "  fieldshot bench gate --base origin/main\n",
+    )
+    _add_measured(bench)
+    bench.add_argument("--rounds", type=int, default=3, metavar="N", help="processes (default: %(default)s)")
+    bench.add_argument("--cores", type=int, metavar="N", help="cores that they may use (default: all)")
+    _add_json(bench)
+    below = bench.add_subparsers(title="commands", metavar="COMMAND")
+
+    compare = add_command(
+        below,
+        "compare",
+        _compare,
+        help="judge two results of --json",
+        examples="  fieldshot bench compare before.json after.json --markdown summary.md\n" + _CODES,
+    )
+    compare.add_argument("base", type=Path, metavar="BASE")
+    compare.add_argument("head", type=Path, metavar="HEAD")
+    _add_judged(compare)
+
+    gate = add_command(
+        below,
+        "gate",
+        _gate,
+        help="measure base and head in turn, and say which stages became slower",
+        examples="  fieldshot bench gate --base origin/main --markdown summary.md --junit gate.xml\n"
+        "  fieldshot bench gate --base fieldshot-0.1.0-py3-none-linux_x86_64.whl\n"
+        "  fieldshot bench gate --base HEAD --base-backbone old.fieldshot --backbone new.fieldshot\n" + _CODES,
+    )
+    gate.add_argument("--base", required=True, metavar="REF|WHEEL|JSON", help="a commit, a wheel, or a stored result")
+    gate.add_argument("--head", metavar="REF|WHEEL", help="(default: the fieldshot that runs)")
+    gate.add_argument("--base-backbone", type=Path, metavar="BUNDLE", help="bundle of base (default: as of head)")
+    _add_measured(gate)
+    gate.add_argument(
+        "--budget-s",
+        type=float,
+        default=170.0,
+        metavar="S",
+        help="seconds after which no further round is begun (default: %(default)s)",
+    )
+    gate.add_argument("--cores", type=int, default=1, metavar="N", help="that both sides share (default: %(default)s)")
+    _add_judged(gate)
+
+
+def _add_measured(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backbone", type=Path, metavar="BUNDLE", help="bundle to use (default: the embedded one)")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="folder of pictures (default: drawn ones)")
+    parser.add_argument(
+        "--suite",
+        default="default",
+        metavar="NAME",
+        help="quick, default, full, or benchmarks between commas (default: %(default)s)",
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to a file (default: print it)")
+
+
+def _add_judged(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--thresholds", type=Path, metavar="FILE", help="JSON: benchmark -> change that is level still")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="append a summary for a pull request")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
+    parser.add_argument("--strict", action="store_true", help="exit with 4 where something is inconclusive")
+    _add_json(parser)
+
+
+def _pictures(folder: Path | None) -> list[Path] | None:
+    from fieldshot import images
+
+    return images.find(folder) if folder else None
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from fieldshot import bench
+
+    with progress("bench") as show:
+        result = bench.run(
+            arguments.backbone,
+            _pictures(arguments.pictures),
+            suite=arguments.suite,
+            rounds=arguments.rounds,
+            cores=arguments.cores,
+            progress=show,
+        )
+    if arguments.json:
+        print_json(result.to_json(), arguments.json)
+    if arguments.json == "-":
+        return
+    backbone = result.facts["backbone"]
+    print(f"head on {result.facts['head']}")
+    print(f"backbone {shown(backbone['name'])} on {backbone['engine']['name']}, one picture at a time")
+    rows = []
+    for stage in result.stages:
+        of = stage.summary()
+        cpu = f"{of['cpu']:.3f}" if stage.unit == "ms" else ""
+        rows.append([stage.name, f"{of['p50']:.3f}", f"{of['p95']:.3f}", cpu, stage.unit])
+    print_table(["stage", "median", "p95", "processor", "unit"], rows)
+    for name, reason in result.absent.items():
+        print(f"{name} left out: {shown(reason)}")
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from fieldshot import bench
+
+    base, head = bench.load_result(arguments.base), bench.load_result(arguments.head)
+    names = (os.fspath(arguments.base), os.fspath(arguments.head))
+    return _tell(bench.compare(base, head, thresholds=arguments.thresholds, names=names), arguments)
+
+
+def _gate(arguments: argparse.Namespace) -> int:
+    from fieldshot import bench
+
+    shared = {
+        "bundle": arguments.backbone,
+        "pictures": _pictures(arguments.pictures),
+        "thresholds": arguments.thresholds,
+    }
+    if arguments.base.endswith(".json"):
+        names = (arguments.base, "this fieldshot")
+        comparison = bench.gate_result(bench.load_result(arguments.base), names=names, **shared)
+    else:
+        comparison = bench.gate(
+            arguments.base,
+            arguments.head,
+            base_bundle=arguments.base_backbone,
+            suite=arguments.suite,
+            budget_s=arguments.budget_s,
+            cores=arguments.cores,
+            show=lambda line: print(shown(line), file=sys.stderr),
+            **shared,
+        )
+    return _tell(comparison, arguments)
+
+
+def _tell(comparison: Comparison, arguments: argparse.Namespace) -> int:
+    """Print and write a comparison; the exit code."""
+    from fieldshot.bench import summary
+
+    if arguments.markdown:
+        with arguments.markdown.open("a", encoding="utf-8") as file:
+            file.write(summary.markdown(comparison))
+    if arguments.junit:
+        arguments.junit.write_text(summary.junit(comparison), "utf-8")
+    if arguments.json:
+        print_json(summary.to_json(comparison), arguments.json)
+    if arguments.json != "-":
+        print_table(summary.HEADER, list(summary.rows(comparison)))
+        for line in [*comparison.notes, *(f"{name} left out: {why}" for name, why in comparison.absent.items())]:
+            print(shown(line))
+        for of in comparison.verdicts:
+            if of.advice:
+                print(f"{of.name}: {of.advice}")
+        print(summary.headline(comparison))
+    if comparison.slower:
+        return SLOWER_CODE
+    undecided = any(of.advice for of in comparison.verdicts)
+    return UNDECIDED_CODE if undecided and arguments.strict else 0
