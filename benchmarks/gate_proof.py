@@ -36,6 +36,7 @@ OUT = Path(__file__).resolve().parent / "results" / "gate_proof.json"
 
 # Runs in the process of head instead of `main()`. Reading the clock takes time too: it is part of the planted time.
 PLANT = """
+import time
 from fieldshot_probe import stages
 make = stages.STAGES[{stage!r}]
 def planted(bench):

@@ -11,7 +11,19 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FASTER", "INCONCLUSIVE", "LEVEL", "LOOKS", "SLOWER", "Verdict", "decide", "judge", "midmean", "two_sided"]
+__all__ = [
+    "FASTER",
+    "INCONCLUSIVE",
+    "LEVEL",
+    "LOOKS",
+    "SLOWER",
+    "Verdict",
+    "comparisons_of",
+    "decide",
+    "judge",
+    "midmean",
+    "two_sided",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,7 +33,7 @@ ERROR_RATE = 0.05  # that any verdict of a gate run is wrong, at most
 LOOKS = (6, 8, 11, 15, 20, 27)  # after so many rounds it is looked whether a benchmark is decided, and at the end
 FEWEST = LOOKS[0]
 MOST = 40  # rounds
-RESAMPLES = 20_000
+RESAMPLES = 10_000
 
 
 class Verdict(NamedTuple):
@@ -53,11 +65,15 @@ class Verdict(NamedTuple):
 
 def midmean(values: Iterable[float]) -> float:
     """Mean of the middle half, parts of values counted: nearly as steady as the mean, as deaf to outliers as can be."""
-    ordered = np.sort(np.fromiter(values, float))
-    edge = len(ordered) / 4
-    upper = np.arange(1, len(ordered) + 1)
-    weights = np.clip(np.minimum(upper - edge, len(ordered) - edge - upper + 1), 0, 1)
-    return float(weights @ ordered / weights.sum())
+    return float(_midmeans(np.fromiter(values, float)))
+
+
+def _midmeans(values: Floats) -> Floats:
+    """Of the last axis."""
+    count = values.shape[-1]
+    edge, upper = count / 4, np.arange(1, count + 1)
+    weights = np.clip(np.minimum(upper - edge, count - edge - upper + 1), 0, 1)
+    return np.asarray(np.sort(values) @ (weights / weights.sum()))
 
 
 def judge(
@@ -65,8 +81,9 @@ def judge(
 ) -> Verdict:
     """Judge one benchmark by a bootstrap over its rounds.
 
-    The interval of the mean is the expanded percentile interval (Hesterberg, The American Statistician 69(4), 2015):
-    of few rounds a plain bootstrap is too narrow, and is widened as Student's t is wider than the normal distribution.
+    The interval of the middle (`midmean`) is the expanded percentile interval (Hesterberg, The American Statistician
+    69(4), 2015): of few rounds a plain bootstrap is too narrow, and is widened as Student's t is wider than the normal
+    distribution.
 
     Parameters
     ----------
@@ -127,7 +144,7 @@ def decide(
     """
     logs: dict[str, list[float]] = {name: [] for name in thresholds}
     verdicts: dict[str, Verdict] = {}
-    comparisons = len(thresholds) * (len(LOOKS) + 1)
+    comparisons = comparisons_of(len(thresholds))
 
     def judged(names: Iterable[str]) -> dict[str, Verdict]:
         return {name: judge(name, logs[name], thresholds[name], comparisons=comparisons, seed=seed) for name in names}
@@ -148,6 +165,11 @@ def decide(
     return [verdicts[name] for name in thresholds if name in verdicts]
 
 
+def comparisons_of(benchmarks: int) -> int:
+    """How many intervals a gate asks for: at each look and at the end, and once on the wall."""
+    return benchmarks * (len(LOOKS) + 2)
+
+
 def two_sided(level: float, freedom: int) -> float:
     """Student's t that is exceeded, on either side, with a probability of `level`, by integrating its density."""
     angles, cumulated = _student(freedom)
@@ -164,26 +186,26 @@ def _student(freedom: int) -> tuple[Floats, Floats]:
 
 
 def _interval(logs: Floats, other: Floats, level: float, seed: int) -> tuple[float, float, float]:
-    """Difference of the means, and the ends of its interval."""
+    """Middle of the rounds, or difference of two, and the ends of its interval."""
     random = np.random.default_rng(seed)
     freedom = (min(len(logs), len(other)) if len(other) else len(logs)) - 1
+    centre = float(_midmeans(logs)) - (float(_midmeans(other)) if len(other) else 0.0)
     if freedom < 1:
-        return (float(logs.mean() - (other.mean() if len(other) else 0)) if len(logs) else 0.0), -math.inf, math.inf
-    means = _resampled(logs, random)
-    centre = float(logs.mean())
+        return centre, -math.inf, math.inf
+    middles = _resampled(logs, random)
     if len(other):
-        means, centre = means - _resampled(other, random), centre - float(other.mean())
+        middles = middles - _resampled(other, random)
     wanted = two_sided(level, freedom) * math.sqrt((freedom + 1) / freedom)
     tail = max(1 - NormalDist().cdf(wanted), 2 / RESAMPLES)
     # Where the bootstrap has no resamples left so far out, what it has is drawn out by as much.
     stretch = wanted / NormalDist().inv_cdf(1 - tail)
-    low, high = np.quantile(means, [tail, 1 - tail]) - centre
+    low, high = np.quantile(middles, [tail, 1 - tail]) - centre
     return centre, centre + stretch * float(low), centre + stretch * float(high)
 
 
 def _resampled(values: Floats, random: np.random.Generator) -> Floats:
-    """Means of samples drawn with replacement."""
-    return np.asarray(values[random.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1))
+    """Middles of samples drawn with replacement."""
+    return _midmeans(values[random.integers(0, len(values), (RESAMPLES, len(values)))])
 
 
 def _advice(centre: float, half: float, edge: float, rounds: int) -> str:

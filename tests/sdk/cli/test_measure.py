@@ -32,15 +32,6 @@ def test_info_and_bench_of_another_precision(shell: Shell, tiny_bundle: Path, tm
     assert "must hold its network in int8 (got float32)" in error
 
 
-def test_bench(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
-    document = shell.json("bench", "--backbone", tiny_bundle, "--pictures", pictures / "leaf")
-    assert document["stages"][0]["name"] == "decode"
-    assert document["backbone"]["name"] == "tiny-0"
-    out = shell("bench", "--backbone", tiny_bundle)
-    assert "recognition" in out
-    assert "median ms" in out
-
-
 def test_demo_on_a_folder_of_classes(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
     out = shell("demo", "--data", pictures, "--backbone", tiny_bundle, "--out", "shown")
     assert "accuracy" in out

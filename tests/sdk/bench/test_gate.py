@@ -1,0 +1,247 @@
+"""Base and head measured in turn, for real but briefly; and results compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fieldshot.bench import compare, gate, gate_result, summary
+from fieldshot.bench.board import board_facts
+from fieldshot.bench.deciding import Verdict
+from fieldshot.bench.gate import CONTROL, Comparison, _with_wall, gate_sides, ratios, wall_ratios
+from fieldshot.bench.result import Result, load_result
+from fieldshot.bench.running import chosen
+from fieldshot.bench.sides import prepare
+from fieldshot.bench.thresholds import read_thresholds
+from fieldshot.errors import MeasurementError, MissingFileError, OptionError
+
+Make = Callable[..., Result]
+
+PLANTED = """
+from fieldshot_probe import stages
+make = stages.STAGES["predict"]
+def planted(bench):
+    stage = make(bench)
+    return stage._replace(step=lambda argument: [stage.step(argument) for _ in range(3)])
+stages.STAGES["predict"] = planted
+main()
+"""
+
+
+def test_a_slow_down_of_head_is_seen(tiny_bundle: Path, tmp_path: Path) -> None:
+    base, head = (prepare(None, tmp_path / name, bundle=tiny_bundle) for name in ("base", "head"))
+    told: list[str] = []
+    found = gate_sides(
+        base, head._replace(entry=PLANTED), chosen(None, tmp_path), suite="predict,memory", show=told.append
+    )
+    predict, memory = found.verdicts
+    assert (predict.name, predict.verdict) == ("predict", "slower")
+    assert 2 < predict.ratio < 4
+    assert predict.rounds == 6
+    assert told[0].startswith("6 rounds, ")
+    assert found.times["predict"][1] > 2 * found.times["predict"][0]
+    assert memory.verdict in ("level", "inconclusive")
+    assert found.slower == [predict]
+    assert not list(base.root.glob("work-*"))
+
+
+def test_what_a_side_does_not_have_is_left_out(tiny_bundle: Path, tmp_path: Path) -> None:
+    base, head = (prepare(None, tmp_path / name, bundle=tiny_bundle) for name in ("base", "head"))
+    old = base.root / "fieldshot/head/fewshot.py"
+    old.write_text(old.read_text("utf-8").replace("def adapt(", "def look("), "utf-8")
+    found = gate_sides(base, head, chosen(None, tmp_path), suite="predict,adapt", budget_s=1e-3)
+    assert list(found.absent) == ["adapt"]
+    assert "base: AttributeError" in found.absent["adapt"]
+    assert found.verdicts == []  # the time was up before the first round
+
+
+def test_a_side_that_fails(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"")
+    with pytest.raises(MeasurementError, match="must run its stages"):
+        gate_sides(*(prepare(None, tmp_path / name) for name in "ab"), [broken], suite="decode")
+
+
+def test_what_cannot_be_gated(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="a wheel, a result or a commit"):
+        gate("no-such-commit")
+    (tmp_path / "a.whl").write_bytes(b"no zip")
+    with pytest.raises(OptionError, match="wheel that can be read"):
+        gate(tmp_path / "a.whl")
+    side = prepare(None, tmp_path / "side")
+    with pytest.raises(OptionError, match="budget_s must be above 0"):
+        gate_sides(side, side, [], budget_s=0)
+    with pytest.raises(OptionError, match="suite must be one of"):
+        gate_sides(side, side, [], suite="all")
+
+
+def test_sides_of_a_commit_and_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "repository/sdk/fieldshot"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("__version__ = 'old'\n")
+    (tmp_path / "repository/kernels").mkdir()
+    (tmp_path / "repository/kernels/build.py").write_text("raise SystemExit(1)\n")
+    monkeypatch.chdir(tmp_path / "repository")
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"]):
+        subprocess.run(["git", *words], check=True)
+    (package / "__init__.py").write_text("__version__ = 'not committed'\n")
+    side = prepare("HEAD", tmp_path / "base")
+    assert "old" in (side.root / "fieldshot/__init__.py").read_text()
+    assert side.about.startswith("HEAD (")
+
+    with zipfile.ZipFile(tmp_path / "fieldshot-9.whl", "w") as wheel:
+        wheel.writestr("fieldshot/__init__.py", "__version__ = '9'\n")
+    side = prepare(tmp_path / "fieldshot-9.whl", tmp_path / "wheel")
+    assert "9" in (side.root / "fieldshot/__init__.py").read_text()
+
+
+def blocks(*cpu: float, reference: float = 1.0) -> list[dict[str, object]]:
+    return [{"cpu": [value], "wall": [2 * value, 9.0], "reference": reference} for value in cpu]
+
+
+def test_ratios_of_a_round_cancel_a_drift_and_bursts() -> None:
+    base, head = blocks(*[1, 1.2] * 4), blocks(*[1.1 * 1.2, 1.1] * 3, 1.1 * 1.2, 50)
+    found = ratios({"base": {"a": base}, "head": {"a": head}})
+    assert math.exp(found["a"]) == pytest.approx(1.1)
+    assert found[CONTROL] == 0
+    found = ratios({"base": {"a": base}, "head": {"a": blocks(*[1] * 8, reference=1.5)}})
+    assert math.exp(found[CONTROL]) == pytest.approx(1.5)
+
+
+def test_a_wait_that_costs_no_processor_time_is_seen_on_the_wall() -> None:
+    samples = {"base": {"a": blocks(1, 3)}, "head": {"a": blocks(2, 4)}}
+    assert math.exp(wall_ratios(samples)["a"]) == pytest.approx(2)
+    level = Verdict("a", "level", 1.0, 0.99, 1.01, 0.05, 8)
+    assert _with_wall(level, [math.log(2)] * 8, 5).verdict == "slower"
+    assert _with_wall(level, [math.log(1.1)] * 8, 5) == level
+
+
+def test_stored_results(make_result: Make, tmp_path: Path) -> None:
+    base = make_result({"decode": 2.0, "predict": 0.02, "open": 1.0})
+    head = make_result({"decode": 2.3, "predict": 0.02, "memory": 99.0}, seed=1)
+    path = tmp_path / "base.json"
+    path.write_text(json.dumps(base.to_json()))
+    assert load_result(path) == base
+    found = compare(load_result(path), head)
+    assert {of.name: of.verdict for of in found.verdicts} == {"decode": "slower", "predict": "level"}
+    assert found.absent == {"open": "not in head", "memory": "not in base"}
+    assert found.notes == []
+    other = dataclasses.replace(head, board={**head.board, "governor": "powersave"}, cores=2)
+    assert compare(base, other).notes == ["governor differs: None and powersave", "cores differ: 1 and 2"]
+    with pytest.raises(OptionError, match="must be of this machine"):
+        gate_result(base)
+
+
+def test_a_result_of_few_rounds_decides_nothing_without_a_reason(make_result: Make) -> None:
+    one = make_result({"decode": 2.0}, rounds=1)
+    assert compare(one, one).verdicts[0].verdict == "inconclusive"
+
+
+def test_a_stored_base_of_this_machine(make_result: Make, tiny_bundle: Path) -> None:
+    base = dataclasses.replace(make_result({"predict": 1e-6}), board=board_facts())
+    found = gate_result(base, bundle=tiny_bundle, rounds=3)
+    assert [(of.name, of.verdict) for of in found.verdicts] == [("predict", "slower")]
+    assert "the backbones differ" in found.notes
+
+
+def test_files_that_are_no_results(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError):
+        load_result(tmp_path / "none.json")
+    for text, told in (("{", "must be JSON"), ("{}", "must be a result"), ('{"format": 99}', "must be of format 1")):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(OptionError, match=told):
+            load_result(tmp_path / "a.json")
+
+
+def test_thresholds(tmp_path: Path) -> None:
+    assert read_thresholds(["decode", "cold"]) == {"decode": 0.05, "cold": 0.15}
+    path = tmp_path / "thresholds.json"
+    path.write_text('{"decode": 0.2}')
+    assert read_thresholds(["decode", "cold"], path) == {"decode": 0.2, "cold": 0.15}
+    path.write_text('{"": 0.1, "decode": 0.2}')
+    assert read_thresholds(["decode", "cold"], path) == {"decode": 0.2, "cold": 0.1}
+    for text in ("[]", '{"decode": 0}', '{"decode": "5 %"}', "{"):
+        path.write_text(text)
+        with pytest.raises(OptionError, match=r"thresholds\.json"):
+            read_thresholds(["decode"], path)
+    with pytest.raises(MissingFileError):
+        read_thresholds(["decode"], tmp_path / "none.json")
+
+
+def test_board_of_a_jetson(tmp_path: Path) -> None:
+    files = {
+        "proc/device-tree/model": "NVIDIA Jetson Orin Nano\0",
+        "proc/cpuinfo": "processor : 0\nmodel name : ARMv8\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "schedutil\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1510400\n",
+        "sys/class/devfreq/17000000.gpu/cur_freq": "624750000\n",
+        "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
+        "sys/class/thermal/thermal_zone0/temp": "48312\n",
+        "var/lib/nvpmodel/status": "pmode:0003\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    facts = board_facts(tmp_path)
+    assert facts["board"] == "NVIDIA Jetson Orin Nano"
+    assert (facts["governor"], facts["clock_mhz"], facts["gpu_clock_mhz"]) == ("schedutil", 1510.4, 624.8)
+    assert (facts["power_mode"], facts["temperature_c"]) == ("pmode:0003", {"cpu-thermal": 48.3})
+    assert "clock_max_mhz" not in facts
+    assert "governor" not in board_facts(tmp_path / "empty")
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    return Comparison(
+        base="main (123)",
+        head="fieldshot 0.1.0, as installed",
+        verdicts=[
+            Verdict("decode", "slower", 1.12, 1.06, 1.18, 0.05, 8),
+            Verdict("predict", "level", 1.0, 0.98, 1.02, 0.05, 8),
+            Verdict("enroll", "inconclusive", 1.03, 0.9, 1.2, 0.05, 20, "about 40 rounds"),
+        ],
+        took_s=60.0,
+        times=dict.fromkeys(("decode", "predict", "enroll"), (1.0, 1.1, "ms")),
+        absent={"open": "base: AttributeError: <lambda>"},
+        notes=["numpy differs: 1 and 2"],
+        board={"cpu": "A78"},
+    )
+
+
+def test_markdown(comparison: Comparison) -> None:
+    text = summary.markdown(comparison)
+    assert text.startswith("### Latency: decode slower; enroll inconclusive; 1 of 3 level or faster.\n")
+    assert "| decode | 1.000 ms | 1.100 ms | +12.0 | +6.0 to +18.0 | 5 | 8 | **slower** |" in text
+    assert "- numpy differs: 1 and 2" in text
+    assert "- enroll is inconclusive; what would settle it: about 40 rounds" in text
+    assert "A78" in text
+
+
+def test_junit(comparison: Comparison) -> None:
+    (suite,) = ElementTree.fromstring(summary.junit(comparison))
+    assert {name: suite.get(name) for name in ("tests", "failures", "skipped")} == {
+        "tests": "3",
+        "failures": "1",
+        "skipped": "1",
+    }
+    decode, predict, enroll = suite
+    assert "1.120 times as long" in decode.find("failure").get("message")
+    assert predict.find("failure") is None
+    assert "about 40 rounds" in enroll.find("skipped").get("message")
+
+
+def test_the_probe_needs_no_test_tools(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(('pytest', 'matplotlib', 'torch', 'sklearn')));"
+        "import fieldshot.bench, fieldshot.bench.probe.worker"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)

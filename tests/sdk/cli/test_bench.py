@@ -1,0 +1,74 @@
+"""The command bench: a table, JSON, comparisons and their exit codes."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from shell import Shell
+
+
+@pytest.fixture
+def results(shell: Shell, tiny_bundle: Path) -> tuple[Path, Path]:
+    """A result, and the same of a machine on which one stage takes twice as long."""
+    shell("bench", "--backbone", tiny_bundle, "--suite", "predict,memory", "--rounds", 1, "--json", "base.json")
+    base = json.loads(Path("base.json").read_text())
+    for stage in base["stages"]:
+        stage["rounds"] *= 8
+    head = copy.deepcopy(base)
+    head["stages"][0]["rounds"] = [twice(of) for of in base["stages"][0]["rounds"]]
+    Path("base.json").write_text(json.dumps(base))
+    Path("head.json").write_text(json.dumps(head))
+    return Path("base.json"), Path("head.json")
+
+
+def twice(of: dict[str, list[float]]) -> dict[str, list[float]]:
+    return {**of, "cpu": [2 * value for value in of["cpu"]]}
+
+
+def test_bench(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
+    options = ["--backbone", tiny_bundle, "--rounds", 1, "--suite", "decode,recognize"]
+    document = shell.json("bench", *options, "--pictures", pictures / "leaf")
+    assert [stage["name"] for stage in document["stages"]] == ["decode", "recognize"]
+    assert document["facts"]["backbone"]["name"] == "tiny-0"
+    out = shell("bench", *options)
+    assert "recognize" in out
+    assert "median" in out
+    assert "tiny-0 on onnxruntime" in out
+
+
+def test_compare(shell: Shell, results: tuple[Path, Path]) -> None:
+    base, head = results
+    out = shell("bench", "compare", base, base)
+    assert "Nothing is slower; 2 of 2 level or faster." in out
+    out = shell("bench", "compare", base, head, "--markdown", "a.md", "--junit", "a.xml", "--json", "a.json", code=3)
+    assert out.splitlines()[-1].startswith("predict slower; ")
+    assert "**slower**" in Path("a.md").read_text()
+    assert "<failure" in Path("a.xml").read_text()
+    assert json.loads(Path("a.json").read_text())["verdicts"][0]["verdict"] == "slower"
+    assert shell.json("bench", "compare", base, base)["headline"].startswith("Nothing is slower")
+
+
+def test_inconclusive_is_an_exit_code_of_its_own_where_asked(shell: Shell, results: tuple[Path, Path]) -> None:
+    base, _ = results
+    one = json.loads(base.read_text())
+    one["stages"][0]["rounds"] = one["stages"][0]["rounds"][:1]
+    Path("one.json").write_text(json.dumps(one))
+    out = shell("bench", "compare", base, "one.json")
+    assert "predict: at least 6 rounds" in out
+    shell("bench", "compare", base, "one.json", "--strict", code=4)
+
+
+def test_gate(shell: Shell, results: tuple[Path, Path], tiny_bundle: Path) -> None:
+    base, _ = results
+    shell.fails("bench", "gate", "--base", "no-such-commit")
+    stored = json.loads(base.read_text())
+    stored["stages"][0]["rounds"] = [{**of, "cpu": [1e-9]} for of in stored["stages"][0]["rounds"]]
+    base.write_text(json.dumps(stored))
+    out = shell("bench", "gate", "--base", base, "--backbone", tiny_bundle, code=3)
+    assert "predict slower" in out
+    shell("bench", "gate", code=2)
+    shell.fails("bench", "compare", base, "none.json")
