@@ -39,6 +39,7 @@ def register(commands: Commands) -> None:
     _add_measured(bench)
     bench.add_argument("--rounds", type=int, default=3, metavar="N", help="processes (default: %(default)s)")
     bench.add_argument("--cores", type=int, metavar="N", help="cores that they may use (default: all)")
+    bench.add_argument("--history", type=Path, metavar="FILE", help="append the result as a line of JSON")
     _add_json(bench)
     below = bench.add_subparsers(title="commands", metavar="COMMAND")
 
@@ -75,6 +76,31 @@ def register(commands: Commands) -> None:
     )
     gate.add_argument("--cores", type=int, default=1, metavar="N", help="that both sides share (default: %(default)s)")
     _add_judged(gate)
+
+    report = add_command(
+        below,
+        "report",
+        _report,
+        help="make a page of a history",
+        examples="  fieldshot bench --history board.jsonl\n  fieldshot bench report board.jsonl --out latency.html\n",
+    )
+    report.add_argument("history", type=Path, nargs="+", metavar="FILE", help="that --history wrote")
+    report.add_argument("--out", type=Path, default="latency.html", metavar="FILE", help="(default: %(default)s)")
+
+    budget = add_command(
+        below,
+        "budget",
+        _budget,
+        help="check what stages may cost on this board",
+        examples="  fieldshot bench budget budget.json\n  fieldshot bench budget budget.json --result out.json\n"
+        "\nexit codes: 0 kept, 1 could not be measured, 2 wrong usage, 3 broken\n",
+    )
+    budget.add_argument("budget", type=Path, metavar="FILE", help="JSON: board -> benchmark -> most ms (p95) or MB")
+    budget.add_argument("--result", type=Path, metavar="FILE", help="of --json, instead of measuring now")
+    budget.add_argument("--backbone", type=Path, metavar="BUNDLE", help="bundle to use (default: the embedded one)")
+    budget.add_argument("--pictures", type=Path, metavar="DIR", help="folder of pictures (default: drawn ones)")
+    budget.add_argument("--rounds", type=int, default=3, metavar="N", help="processes (default: %(default)s)")
+    _add_json(budget)
 
 
 def _add_measured(parser: argparse.ArgumentParser) -> None:
@@ -118,6 +144,10 @@ def _bench(arguments: argparse.Namespace) -> None:
             cores=arguments.cores,
             progress=show,
         )
+    if arguments.history:
+        from fieldshot.bench.history import append
+
+        append(result, arguments.history)
     if arguments.json:
         print_json(result.to_json(), arguments.json)
     if arguments.json == "-":
@@ -191,3 +221,46 @@ def _tell(comparison: Comparison, arguments: argparse.Namespace) -> int:
         return SLOWER_CODE
     undecided = any(of.advice for of in comparison.verdicts)
     return UNDECIDED_CODE if undecided and arguments.strict else 0
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from fieldshot.bench.history import load_history
+    from fieldshot.bench.page import page
+
+    entries = [entry for path in arguments.history for entry in load_history(path)]
+    page(sorted(entries, key=lambda entry: entry.when), arguments.out)
+    print(f"report: {shown(arguments.out)}")
+
+
+def _budget(arguments: argparse.Namespace) -> int:
+    from fieldshot import bench
+    from fieldshot.bench.board import board_facts
+    from fieldshot.bench.budget import PARTS, check, read_budget
+
+    result = bench.load_result(arguments.result) if arguments.result else None
+    budget = read_budget(arguments.budget, board_facts() if result is None else result.board)
+    if result is None:
+        with progress("bench") as show:
+            result = bench.run(
+                arguments.backbone,
+                _pictures(arguments.pictures),
+                suite=",".join([*budget, *PARTS]),
+                rounds=arguments.rounds,
+                progress=show,
+            )
+    checks = check(result, budget)
+    if arguments.json:
+        print_json([{**of._asdict(), "kept": of.kept} for of in checks], arguments.json)
+    if arguments.json != "-":
+        print_table(
+            ["benchmark", "p95", "allowed", "unit", "kept"],
+            [
+                [of.name, f"{of.measured:.3f}", f"{of.allowed:.3f}", of.unit, "yes" if of.kept else "no"]
+                for of in checks
+            ],
+        )
+        for of in checks:
+            if not of.kept:
+                takes = f", {of.culprit} takes most of it" if of.culprit != of.name else ""
+                print(f"{of.name} breaks the budget by {of.measured - of.allowed:.3f} {of.unit}{takes}")
+    return 0 if all(of.kept for of in checks) else SLOWER_CODE

@@ -72,3 +72,24 @@ def test_gate(shell: Shell, results: tuple[Path, Path], tiny_bundle: Path) -> No
     assert "predict slower" in out
     shell("bench", "gate", code=2)
     shell.fails("bench", "compare", base, "none.json")
+
+
+def test_history_and_report(shell: Shell, tiny_bundle: Path) -> None:
+    options = ["--backbone", tiny_bundle, "--suite", "predict", "--rounds", 1, "--history", "board.jsonl"]
+    shell("bench", *options)
+    shell("bench", *options)
+    assert len(Path("board.jsonl").read_text().splitlines()) == 2
+    assert shell("bench", "report", "board.jsonl", "--out", "page.html") == "report: page.html\n"
+    assert "predict" in Path("page.html").read_text("utf-8")
+
+
+def test_budget(shell: Shell, results: tuple[Path, Path], tiny_bundle: Path) -> None:
+    base, _ = results
+    Path("budget.json").write_text('{"*": {"predict": 1000, "memory": 100000}}')
+    assert shell("bench", "budget", "budget.json", "--result", base).count("yes") == 2
+    Path("budget.json").write_text('{"*": {"predict": 1e-6, "memory": 100000}}')
+    out = shell("bench", "budget", "budget.json", "--result", base, code=3)
+    assert "predict breaks the budget by" in out
+    Path("budget.json").write_text('{"*": {"recognize": 1e-6}}')
+    out = shell("bench", "budget", "budget.json", "--backbone", tiny_bundle, "--rounds", 1, code=3)
+    assert "takes most of it" in out

@@ -1,0 +1,167 @@
+"""Results over time: one line of JSON each, and where in them something changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fieldshot.bench.deciding import midmean
+from fieldshot.bench.result import Result
+from fieldshot.errors import MissingFileError, OptionError
+
+__all__ = ["Entry", "Point", "append", "change_points", "load_history"]
+
+Floats = npt.NDArray[np.float64]
+
+LEAST = 3  # entries on either side of a change
+RESAMPLES = 999
+SURE = 0.01
+SMALLEST = 0.03  # of changes that are marked
+
+
+class Point(NamedTuple):
+    """One benchmark in one entry: what a user waits, and the processor time with its least and most over processes."""
+
+    unit: str
+    p50: float
+    p95: float
+    p99: float
+    cpu: float
+    low: float
+    high: float
+
+
+class Entry(NamedTuple):
+    """A result, without its samples."""
+
+    when: str
+    commit: str
+    board: str
+    engine: str
+    cores: int
+    reference_ms: float
+    stages: dict[str, Point]
+
+
+def append(result: Result, path: str | os.PathLike[str]) -> Entry:
+    """Add a line to a history; the file is made where there is none."""
+    stages = {}
+    references = []
+    for of in result.stages:
+        values = [round_.value for round_ in of.rounds]
+        known = of.summary()
+        stages[of.name] = Point(
+            of.unit, known["p50"], known["p95"], known["p99"], known["cpu"], min(values), max(values)
+        )
+        references += [round_.reference_ms for round_ in of.rounds]
+    engine = result.facts["backbone"]["engine"]
+    board = result.board.get("board") or result.board.get("cpu") or result.board.get("machine", "")
+    entry = Entry(
+        result.when,
+        result.commit,
+        str(board),
+        f"{engine['name']} {engine['version']}",
+        result.cores,
+        midmean(references),
+        stages,
+    )
+    document = {**entry._asdict(), "stages": {name: point._asdict() for name, point in stages.items()}}
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(document) + "\n")
+    return entry
+
+
+def load_history(path: str | os.PathLike[str]) -> list[Entry]:
+    """Read what `append` wrote, oldest first.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    OptionError
+        If a line of it is no entry, or there is none.
+    """
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"a history must lie in a file (got none at {os.fspath(path)})") from error
+    entries = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entries.append(_entry(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise OptionError(
+                f"line {number} of {os.fspath(path)} must be one result (got: {error})",
+                hint="`fieldshot bench --history FILE` writes them",
+            ) from error
+    if not entries:
+        raise OptionError(f"{os.fspath(path)} must hold results (got none)")
+    return sorted(entries, key=lambda entry: entry.when)
+
+
+def _entry(document: dict[str, Any]) -> Entry:
+    stages = {name: Point(**point) for name, point in document["stages"].items()}
+    return Entry(**{**document, "stages": stages})
+
+
+def change_points(values: Sequence[float], *, seed: int = 0) -> list[int]:
+    """Where a series changes its level for good: numbers of the first entries after each change.
+
+    The stretch that stands out most from the rest is bounded by changes where fewer than one in a hundred shuffled
+    series have one that stands out as much; then each part is asked again (circular binary segmentation: Olshen and
+    others, Biostatistics 5(4), 2004). On ranks, so that an outlier is no change.
+
+    Parameters
+    ----------
+    values : sequence of float
+        Above 0; changes by less than 3 % are not counted.
+    """
+    logs = np.log(np.asarray(values, float))
+    found = _segments(logs, 0, np.random.default_rng(seed))
+    edges = [0, *found, len(logs)]
+    middles = [np.median(logs[start:end]) for start, end in pairwise(edges)]
+    return [
+        at
+        for at, (before, after) in zip(found, pairwise(middles), strict=True)
+        if abs(after - before) >= np.log1p(SMALLEST)
+    ]
+
+
+def _segments(logs: Floats, offset: int, random: np.random.Generator) -> list[int]:
+    """Edges between stretches of one level, counted from `offset`."""
+    count = len(logs)
+    if count < 2 * LEAST:
+        return []
+    ranks = np.argsort(np.argsort(logs)).astype(np.float64) - (count - 1) / 2
+    start, end, best = _stretch(ranks)
+    shuffled = sum(_stretch(random.permutation(ranks))[2] >= best for _ in range(RESAMPLES))
+    if (shuffled + 1) / (RESAMPLES + 1) > SURE:
+        return []
+    edges = [at for at in (start, end) if 0 < at < count]
+    found = [offset + at for at in edges]
+    for low, high in zip([0, *edges], [*edges, count], strict=True):
+        found += _segments(logs[low:high], offset + low, random)
+    return sorted(found)
+
+
+def _stretch(ranks: Floats) -> tuple[int, int, float]:
+    """Start and end of the stretch whose mean differs most from that of the rest, and the sum of squares between."""
+    count = len(ranks)
+    sums = np.concatenate([[0.0], np.cumsum(ranks)])
+    edges = np.arange(count + 1)
+    sizes = edges[None, :] - edges[:, None]
+    inner = np.where((sizes >= LEAST) & (sizes <= count - LEAST), sizes, 0)
+    for edge in range(1, LEAST):  # a part at either end would be too short
+        inner[edge, :] = inner[:, count - edge] = 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = (sums[None, :] - sums[:, None]) ** 2 * (1 / inner + 1 / (count - inner))
+    between = np.where(inner > 0, between, -1.0)
+    start, end = np.unravel_index(int(np.argmax(between)), between.shape)
+    return int(start), int(end), float(between[start, end])

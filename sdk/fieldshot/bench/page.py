@@ -1,0 +1,128 @@
+"""One page of a history that needs nothing beside it: latency over commits, parts of a recognition, numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from fieldshot.bench.budget import PARTS
+from fieldshot.bench.drawing import COLOURS, bar, line
+from fieldshot.bench.history import Entry, change_points
+
+__all__ = ["page"]
+
+SHOWN = 60  # latest entries of a board
+
+# Published elsewhere, on other hardware, for other networks: to stand beside, not to be compared to the millisecond.
+ANCHORS = [
+    ("Coral imprinting, 10 classes x 20 pictures, extract, train and save", "Raspberry Pi 4 with Edge TPU", "990 ms"),
+    ("Coral imprinting, the same", "x86 with Edge TPU", "810 ms"),
+    ("Frigate custom classification, one training", "CPU", "60 to 180 s"),
+    ("ResNet-50 INT8, batch 1, network only (MLPerf)", "AGX Orin", "0.64 ms"),
+    ("ResNet-50 INT8, batch 1, network only (MLPerf)", "Orin NX", "1.09 ms"),
+    ("MobileNetV2 INT8, batch 1, network only", "A100, TensorRT 8.4", "0.30 ms"),
+    ("RF-DETR-nano 384, network only", "Orin Nano", "6.9 ms (145 a second)"),
+]
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2.5rem auto; padding: 0 1.2rem }
+h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.2rem; margin-top: 2.6rem } h3 { font-size: 1rem }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); gap: 1rem 1.4rem }
+svg { width: 100%; height: auto; overflow: visible } svg.wide { max-width: 1080px }
+.title { font: 600 12px system-ui, sans-serif } .tick { font: 9.5px system-ui, sans-serif; fill: #666 }
+.end { text-anchor: end } .inside { font: 10px system-ui, sans-serif; fill: #fff } .grid { stroke: #ececec }
+.band { fill: #0b5fa5; opacity: .15 } .line { fill: none; stroke: #0b5fa5; stroke-width: 1.6 } circle { fill: #0b5fa5 }
+line.worse { stroke: #c0392b; stroke-dasharray: 3 2 } line.better { stroke: #2e8b57; stroke-dasharray: 3 2 }
+text.worse { fill: #c0392b; font-weight: 600 } text.better { fill: #2e8b57; font-weight: 600 }
+table { border-collapse: collapse; font-size: .87rem; margin: .6rem 0 1.4rem }
+th, td { padding: .22rem .9rem .22rem 0; text-align: right; border-bottom: 1px solid #eee }
+th { color: #666; font-weight: 600 } th:first-child, td:first-child { text-align: left } p.quiet { color: #666 }
+.key span { margin-right: 1rem } .key i { display: inline-block; width: .7rem; height: .7rem; margin-right: .3rem }
+"""
+
+
+def page(entries: Sequence[Entry], path: str | Path) -> None:
+    """Write a history as one HTML file.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+        Oldest first, of any number of boards.
+    path : str or Path
+        Its folder is made if it is missing.
+    """
+    boards: dict[str, list[Entry]] = {}
+    for entry in entries:
+        boards.setdefault(f"{entry.board}, {entry.engine}, {_count(entry.cores, "core")}", []).append(entry)
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>Latency over commits</title><style>{_STYLE}</style></head><body>",
+        "<h1>Latency over commits</h1>",
+        f'<p class="quiet">{_count(len(entries), "result")} of {_count(len(boards), "board")}. Lines are processor time a call, bands its'
+        " least and most over the processes of a result; dashed lines mark where it changed for good.</p>",
+        *(part for name, of in boards.items() for part in _board(name, of[-SHOWN:])),
+        "<h2>Published elsewhere</h2>",
+        '<p class="quiet">Other networks on other hardware, as their authors state them.</p>',
+        _table(["what", "hardware", "takes"], ANCHORS),
+        "</body></html>",
+    ]
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def _board(name: str, entries: Sequence[Entry]) -> Iterable[str]:
+    latest = entries[-1]
+    yield f"<h2>{escape(name)}</h2>"
+    yield from _breakdown(latest)
+    yield '<div class="charts">'
+    for stage in latest.stages:
+        of = [(entry, entry.stages[stage]) for entry in entries if stage in entry.stages]
+        points = [point for _, point in of]
+        yield line(
+            stage,
+            points[-1].unit,
+            [point.cpu for point in points],
+            [point.low for point in points],
+            [point.high for point in points],
+            [entry.commit[:7] or entry.when[:10] for entry, _ in of],
+            change_points([point.cpu / (entry.reference_ms if point.unit == "ms" else 1) for entry, point in of]),
+        )
+    yield "</div>"
+    yield f"<h3>Latest: {escape(latest.commit)} of {escape(latest.when[:10])}</h3>"
+    rows = [
+        [stage, *(f"{value:.3f}" for value in (of.p50, of.p95, of.p99, of.cpu)), of.unit]
+        for stage, of in latest.stages.items()
+    ]
+    yield _table(["benchmark", "p50", "p95", "p99", "processor", "unit"], rows)
+
+
+def _breakdown(entry: Entry) -> Iterable[str]:
+    """Where the time of one recognition goes."""
+    if "recognize" not in entry.stages:
+        return
+    whole = entry.stages["recognize"].cpu
+    parts = [(name, entry.stages[name].cpu) for name in PARTS if name in entry.stages]
+    rest = whole - sum(value for _, value in parts)
+    if rest > 0:
+        parts.append(("the rest", rest))
+    yield f"<h3>One recognition: {whole:.2f} ms of processor time</h3>"
+    yield bar(parts, "ms")
+    key = (
+        f'<span><i style="background:{COLOURS[number % len(COLOURS)]}"></i>{escape(name)} {value:.2f} ms</span>'
+        for number, (name, value) in enumerate(parts)
+    )
+    yield f'<p class="quiet key">{"".join(key)}</p>'
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

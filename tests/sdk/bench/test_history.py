@@ -1,0 +1,127 @@
+"""Results over time, their page, and budgets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fieldshot.bench.budget import check, read_budget
+from fieldshot.bench.drawing import bar, line
+from fieldshot.bench.history import append, change_points, load_history
+from fieldshot.bench.page import page
+from fieldshot.bench.result import Result
+from fieldshot.errors import MissingFileError, OptionError
+
+Make = Callable[..., Result]
+BOARD = {"board": "NVIDIA Jetson Orin Nano", "cpu": "A78"}
+
+
+@pytest.fixture
+def history(make_result: Make, tmp_path: Path) -> Path:
+    """Twelve commits, from the seventh on decoding takes a fifth longer."""
+    path = tmp_path / "board.jsonl"
+    for number in range(12):
+        times = {"decode": 2.0 * (1.2 if number >= 6 else 1), "network": 3.0, "recognize": 7.0, "memory": 100.0}
+        result = make_result(times, rounds=3, seed=number, commit=f"c{number:03}", when=f"2026-01-{number + 1:02}")
+        append(result, path)
+    return path
+
+
+def test_what_was_appended_is_read_oldest_first(history: Path, make_result: Make) -> None:
+    append(make_result({"decode": 1.0}, when="2025-01-01", commit="old"), history)
+    entries = load_history(history)
+    assert [entry.commit for entry in entries][:2] == ["old", "c000"]
+    assert entries[1].board == "Orin"
+    decode = entries[1].stages["decode"]
+    assert decode.low <= decode.cpu <= decode.high
+    assert decode.cpu == pytest.approx(2.0, rel=0.02)
+    assert decode.p50 == pytest.approx(2.2, rel=0.02)
+
+
+def test_histories_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError):
+        load_history(tmp_path / "none.jsonl")
+    for text in ("", "{}\n", "no JSON\n"):
+        (tmp_path / "a.jsonl").write_text(text)
+        with pytest.raises(OptionError, match=r"a\.jsonl"):
+            load_history(tmp_path / "a.jsonl")
+
+
+def test_change_points() -> None:
+    random = np.random.default_rng(0)
+
+    def series(*levels: float) -> list[float]:
+        return [level * float(np.exp(random.normal(0, 0.01))) for level in levels for _ in range(8)]
+
+    assert change_points(series(1, 1.2)) == [8]
+    assert change_points(series(1, 1.2, 1)) == [8, 16]
+    assert change_points(series(1, 1.01, 1.02)) == []  # smaller than what is marked
+    assert change_points([1, 1, 2]) == []
+    assert change_points([1.0] * 7 + [9.0] + [1.0] * 7) == []
+    assert sum(bool(change_points(np.exp(random.normal(0, 0.1, 20)).tolist())) for _ in range(40)) <= 3
+
+
+def test_page(history: Path, make_result: Make, tmp_path: Path) -> None:
+    other = make_result({"decode": 9.0}, board={"board": "Board <2>"}, commit="<x>")
+    append(other, history)
+    page(load_history(history), tmp_path / "out/latency.html")
+    text = (tmp_path / "out/latency.html").read_text("utf-8")
+    assert text.count("<svg") == 6  # four benchmarks and the parts of a recognition; one benchmark of the other board
+    assert "+20 % c006" in text or "+19 % c006" in text or "+21 % c006" in text
+    assert "Board &lt;2&gt;" in text
+    assert "<x>" not in text
+    assert "Coral imprinting" in text
+    assert "http" not in text
+    assert "the rest" in text
+
+
+def test_charts_are_well_formed() -> None:
+    (chart,) = (ElementTree.fromstring(line("a<b", "ms", [1, 2], [1, 2], [1, 3], ["x", "y"], [1])),)
+    assert chart.find("polyline").get("points").count(",") == 2
+    assert "+100 % y" in "".join(chart.itertext())
+    ElementTree.fromstring(line("one", "ms", [1], [1], [1], ["x"], []))
+    widths = [float(of.get("width")) for of in ElementTree.fromstring(bar([("a", 1), ("b", 3)], "ms")).iter("rect")]
+    assert widths == [180, 540]
+
+
+def test_budget(make_result: Make, tmp_path: Path) -> None:
+    path = tmp_path / "budget.json"
+    path.write_text(json.dumps({"*": {"recognize": 1}, "Orin": {"recognize": 8, "enroll": 60, "memory": 120}}))
+    budget = read_budget(path, BOARD)
+    assert budget == {"recognize": 8, "enroll": 60, "memory": 120}
+    assert read_budget(path, {"cpu": "Xeon"}) == {"recognize": 1}
+    times = {"decode": 2.0, "network": 4.0, "recognize": 7.0, "enroll": 50.0, "memory": 100.0}
+    assert all(of.kept for of in check(make_result(times), budget))
+    slow = check(make_result({**times, "recognize": 9.0, "memory": 130.0}), budget)
+    assert [(of.name, of.culprit) for of in slow if not of.kept] == [("recognize", "network"), ("memory", "memory")]
+    with pytest.raises(OptionError, match="must hold enroll"):
+        check(make_result({"recognize": 1.0, "memory": 1.0}), budget)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"Nano": {"recognize": 1}}', '{"*": {"recogniz": 1}}', '{"*": 3}'])
+def test_budgets_that_are_none(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "budget.json"
+    path.write_text(text)
+    with pytest.raises(OptionError):
+        read_budget(path, {"board": "Orin"})
+
+
+def test_a_budget_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError):
+        read_budget(tmp_path / "none.json", BOARD)
+    (tmp_path / "a.json").write_text('{"*": {"recognize": 0}}')
+    with pytest.raises(OptionError, match="number above 0"):
+        read_budget(tmp_path / "a.json", BOARD)
+
+
+def test_p95_is_what_counts(make_result: Make) -> None:
+    result = make_result({"recognize": 1.0})
+    spoilt = [dataclasses.replace(of, wall=[*of.wall, 9.0, 9.0]) for of in result.stages[0].rounds]
+    stages = [dataclasses.replace(result.stages[0], rounds=spoilt)]
+    assert not check(dataclasses.replace(result, stages=stages), {"recognize": 2.0})[0].kept
