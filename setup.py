@@ -76,7 +76,7 @@ build.sub_commands = [*build.sub_commands, ("build_kernels", None)]
 
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "sdk/fieldshot/__init__.py").read_text("utf-8"), re.MULTILINE)[1]
 
-BENCH = ["pytest>=8", "pytest-benchmark>=5"]
+BENCH = ["faiss-cpu>=1.8", "pytest>=8", "pytest-benchmark>=5"]  # faiss: exact search, as a yardstick
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3"]  # for the photographs and digits that they bring along
 EVAL = ["matplotlib>=3.7", "scikit-learn>=1.3"]  # the figures and the baselines of `fieldshot eval`
 EXPORT = ["onnx>=1.16", "onnxscript>=0.3", "torch>=2.6"]

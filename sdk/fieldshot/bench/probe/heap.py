@@ -2,7 +2,7 @@
 
 Decoding one JPEG takes 2.0 or 2.6 ms on one machine, the same for as long as a process lives, as its small blocks
 happen to lie. A process alone is a single throw of these dice, and of identical sides one is then 14 % slower (one
-standard deviation, over pairs of processes). Shaken before each sample it is 4 %, and the rest averages out.
+standard deviation, over pairs of processes). Shaken before each sample it is 5 %, and the rest averages out.
 """
 
 from __future__ import annotations
