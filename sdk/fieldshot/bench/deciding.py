@@ -51,6 +51,8 @@ class Verdict(NamedTuple):
         Pairs of processes that it stands on.
     advice : str
         What would settle it, where it is inconclusive.
+    clock : str
+        The time that it is on: processor or wall.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Verdict(NamedTuple):
     threshold: float
     rounds: int
     advice: str = ""
+    clock: str = "processor"
 
 
 def midmean(values: Iterable[float]) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 
 from fieldshot.bench.board import board_facts
 from fieldshot.bench.deciding import FASTER, INCONCLUSIVE, SLOWER, Verdict, comparisons_of, decide, judge, midmean
-from fieldshot.bench.result import Result
+from fieldshot.bench.result import Result, on_gpu
 from fieldshot.bench.running import Pair, chosen, run
 from fieldshot.bench.sides import Side, prepare
 from fieldshot.bench.suites import PER_PROCESS, stages_of
@@ -122,6 +122,7 @@ def gate_sides(
     limits = read_thresholds(names, thresholds)
     pair = Pair(base, head, names, pictures, cores=cores)
     limits = {name: limit for name, limit in limits.items() if name in pair.plans or name in PER_PROCESS}
+    clock = "wall" if any(map(on_gpu, pair.facts.values())) else "cpu"
     longest = 0.0
     walls: dict[str, list[float]] = {name: [] for name in limits}
 
@@ -133,7 +134,7 @@ def gate_sides(
         if not wanted or start - begun + longest > budget_s:
             return None
         samples = pair.measure(number, wanted)
-        logs = ratios(samples)
+        logs = ratios(samples, clock)
         for name, log in wall_ratios(samples).items():
             walls[name].append(log)
         longest = max(longest if number > 2 else 0.0, time.monotonic() - start)
@@ -146,6 +147,8 @@ def gate_sides(
             show(f"{rounds} rounds, {time.monotonic() - begun:.0f} s; open: {', '.join(still) or 'none'}")
 
     verdicts = decide(measure, {**limits, CONTROL: CONTROL_THRESHOLD}, show=looked)
+    if clock == "wall":
+        verdicts = [of._replace(clock=clock) for of in verdicts]
     verdicts = [_with_wall(of, walls.get(of.name, []), len(limits) + 1) for of in verdicts]
     notes = _notes(pair.facts["base"], pair.facts["head"])
     control = next((of for of in verdicts if of.name == CONTROL), None)
@@ -166,13 +169,13 @@ def gate_sides(
     )
 
 
-def ratios(samples: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> dict[str, float]:
+def ratios(samples: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], clock: str = "cpu") -> dict[str, float]:
     """log(head / base) of each benchmark in one round: the middle over its A B B A of what the blocks took."""
     found = {}
     control: list[float] = []
     for name, bases in samples["base"].items():
         heads = samples["head"][name]
-        logs = [math.log(midmean(b["cpu"]) / midmean(a["cpu"])) for a, b in zip(bases, heads, strict=True)]
+        logs = [math.log(midmean(b[clock]) / midmean(a[clock])) for a, b in zip(bases, heads, strict=True)]
         found[name] = midmean(_in_twos(logs))
         control += [
             math.log(b["reference"] / a["reference"]) for a, b in zip(bases, heads, strict=True) if "reference" in a
@@ -197,7 +200,7 @@ def _with_wall(of: Verdict, logs: Sequence[float], benchmarks: int) -> Verdict:
         return of
     threshold = max(WALL_THRESHOLD, of.threshold)
     wall = judge(of.name, logs, threshold, comparisons=comparisons_of(benchmarks))
-    return wall if wall.verdict == SLOWER else of
+    return wall._replace(clock="wall") if wall.verdict == SLOWER else of
 
 
 def _in_twos(logs: Sequence[float]) -> list[float]:
@@ -216,10 +219,13 @@ def compare(
     of_base = {of.name: of for of in base.stages}
     shared = [of for of in head.stages if of.name in of_base]
     limits = read_thresholds([of.name for of in shared], thresholds)
+    wall = on_gpu(base.facts) or on_gpu(head.facts)
     verdicts = [
-        judge(of.name, of.logs(), limits[of.name], comparisons=len(shared), other=of_base[of.name].logs())
+        judge(of.name, of.logs(wall), limits[of.name], comparisons=len(shared), other=of_base[of.name].logs(wall))
         for of in shared
     ]
+    if wall:
+        verdicts = [of._replace(clock="wall") for of in verdicts]
     notes = _notes(base.facts, head.facts)
     for name in ("board", "cpu", "machine", "governor", "power_mode"):
         if base.board.get(name) != head.board.get(name):

@@ -54,14 +54,15 @@ def page(entries: Sequence[Entry], path: str | Path) -> None:
     """
     boards: dict[str, list[Entry]] = {}
     for entry in entries:
-        boards.setdefault(f"{entry.board}, {entry.engine}, {_count(entry.cores, "core")}", []).append(entry)
+        boards.setdefault(f"{entry.board}, {entry.engine}, {_count(entry.cores, 'core')}", []).append(entry)
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>Latency over commits</title><style>{_STYLE}</style></head><body>",
         "<h1>Latency over commits</h1>",
-        f'<p class="quiet">{_count(len(entries), "result")} of {_count(len(boards), "board")}. Lines are processor time a call, bands its'
+        f'<p class="quiet">{_count(len(entries), "result")} of {_count(len(boards), "board")}.'
+        " Lines are processor time a call, bands its"
         " least and most over the processes of a result; dashed lines mark where it changed for good.</p>",
         *(part for name, of in boards.items() for part in _board(name, of[-SHOWN:])),
         "<h2>Published elsewhere</h2>",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from fieldshot.bench.deciding import midmean
 from fieldshot.errors import MissingFileError, OptionError
 
-__all__ = ["Measured", "Result", "Round", "load_result"]
+__all__ = ["Measured", "Result", "Round", "load_result", "on_gpu"]
 
 FORMAT = 1
 
@@ -56,10 +57,12 @@ class Measured:
         cpu = float(np.median([of.value for of in self.rounds]))
         return {"name": self.name, "unit": self.unit, "p50": p50, "p95": p95, "p99": p99, "cpu": cpu}
 
-    def logs(self) -> list[float]:
-        """Logarithm of each process's value; of times, over the reference workload beside it."""
-        timed = self.unit == "ms"
-        return [math.log(of.value / of.reference_ms if timed else of.value) for of in self.rounds]
+    def logs(self, wall: bool = False) -> list[float]:
+        """Logarithm of what each process stands for; of times, over the reference workload beside it."""
+        values = [midmean(of.wall) if wall else of.value for of in self.rounds]
+        if self.unit != "ms":
+            return [math.log(value) for value in values]
+        return [math.log(value / of.reference_ms) for value, of in zip(values, self.rounds, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,11 @@ class Result:
         document = {"format": FORMAT, **asdict(self)}
         document["stages"] = [{**of.summary(), **asdict(of)} for of in self.stages]
         return document
+
+
+def on_gpu(facts: Mapping[str, Any]) -> bool:
+    """Whether a part of what was measured ran on a GPU, whose work is no processor time."""
+    return "CUDA" in facts["head"] or facts["backbone"]["engine"]["name"] == "tensorrt"
 
 
 def load_result(path: str | os.PathLike[str]) -> Result:

@@ -37,7 +37,7 @@ def rows(comparison: Comparison) -> Iterator[list[str]]:
             f"{100 * (of.low - 1):+.1f} to {100 * (of.high - 1):+.1f}",
             f"{100 * of.threshold:.0f}",
             str(of.rounds),
-            of.verdict,
+            f"{of.verdict} on the wall" if of.clock == "wall" else of.verdict,
         ]
 
 
@@ -52,14 +52,17 @@ def markdown(comparison: Comparison) -> str:
         "|---" * len(HEADER) + "|",
     ]
     for row in rows(comparison):
-        row[-1] = f"**{row[-1]}**" if row[-1] == SLOWER else row[-1]
+        row[-1] = f"**{row[-1]}**" if row[-1].startswith(SLOWER) else row[-1]
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |")
     told = [*comparison.notes, *(f"{name} left out: {reason}" for name, reason in comparison.absent.items())]
     told += [f"{of.name} is inconclusive; what would settle it: {of.advice}" for of in comparison.verdicts if of.advice]
     if told:
         lines += ["", *(f"- {line}" for line in told)]
     board = ", ".join(str(comparison.board[name]) for name in ("board", "cpu", "governor") if name in comparison.board)
-    lines += ["", f"Medians on the wall; verdicts are on processor time. {board}; {comparison.took_s:.0f} s."]
+    lines += [
+        "",
+        f"Medians on the wall; verdicts on processor time, unless they say other. {board}; {comparison.took_s:.0f} s.",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -86,7 +86,7 @@ class Worker:
             gallery=os.fspath(side.root / "bench.gallery"),
             spawned_ns=started_ns,
         )
-        package = Path(self.about["facts"]["package"])
+        package = Path(self.about["facts"]["package"]).resolve()
         if package.parent != side.root.resolve():
             self.close()
             raise MeasurementError(

@@ -200,7 +200,7 @@ def _gate(arguments: argparse.Namespace) -> int:
 
 def _tell(comparison: Comparison, arguments: argparse.Namespace) -> int:
     """Print and write a comparison; the exit code."""
-    from fieldshot.bench import summary
+    from fieldshot.bench import deciding, summary
 
     if arguments.markdown:
         with arguments.markdown.open("a", encoding="utf-8") as file:
@@ -219,7 +219,7 @@ def _tell(comparison: Comparison, arguments: argparse.Namespace) -> int:
         print(summary.headline(comparison))
     if comparison.slower:
         return SLOWER_CODE
-    undecided = any(of.advice for of in comparison.verdicts)
+    undecided = any(of.verdict == deciding.INCONCLUSIVE for of in comparison.verdicts)
     return UNDECIDED_CODE if undecided and arguments.strict else 0
 
 

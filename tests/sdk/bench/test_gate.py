@@ -18,7 +18,7 @@ from fieldshot.bench import compare, gate, gate_result, summary
 from fieldshot.bench.board import board_facts
 from fieldshot.bench.deciding import Verdict
 from fieldshot.bench.gate import CONTROL, Comparison, _with_wall, gate_sides, ratios, wall_ratios
-from fieldshot.bench.result import Result, load_result
+from fieldshot.bench.result import Result, load_result, on_gpu
 from fieldshot.bench.running import chosen
 from fieldshot.bench.sides import prepare
 from fieldshot.bench.thresholds import read_thresholds
@@ -121,8 +121,21 @@ def test_a_wait_that_costs_no_processor_time_is_seen_on_the_wall() -> None:
     samples = {"base": {"a": blocks(1, 3)}, "head": {"a": blocks(2, 4)}}
     assert math.exp(wall_ratios(samples)["a"]) == pytest.approx(2)
     level = Verdict("a", "level", 1.0, 0.99, 1.01, 0.05, 8)
-    assert _with_wall(level, [math.log(2)] * 8, 5).verdict == "slower"
+    slower = _with_wall(level, [math.log(2)] * 8, 5)
+    assert (slower.verdict, slower.clock) == ("slower", "wall")
     assert _with_wall(level, [math.log(1.1)] * 8, 5) == level
+
+
+def test_what_a_gpu_does_is_judged_on_the_wall(make_result: Make) -> None:
+    base = make_result({"predict": 1.0})
+    assert not on_gpu(base.facts)
+    facts = {**base.facts, "head": "CUDA, Orin (sm_87)"}
+    waiting = [dataclasses.replace(of, wall=[2 * value for value in of.wall]) for of in base.stages[0].rounds]
+    slow = dataclasses.replace(base, stages=[dataclasses.replace(base.stages[0], rounds=waiting)])
+    assert compare(base, slow).verdicts[0].verdict == "level"
+    found = compare(dataclasses.replace(base, facts=facts), dataclasses.replace(slow, facts=facts)).verdicts[0]
+    assert (found.verdict, found.clock) == ("slower", "wall")
+    assert ratios({"base": {"a": blocks(1)}, "head": {"a": blocks(1)}}, "wall")["a"] == 0
 
 
 def test_stored_results(make_result: Make, tmp_path: Path) -> None:
