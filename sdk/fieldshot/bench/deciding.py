@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 
 SLOWER, FASTER, LEVEL, INCONCLUSIVE = "slower", "faster", "level", "inconclusive"
 
-ERROR_RATE = 0.05  # that any verdict of a gate run is wrong, at most
+ERROR_RATE = 0.05  # how likely any verdict of a run is wrong, at most
 LOOKS = (6, 8, 11, 15, 20, 27)  # after so many rounds it is looked whether a benchmark is decided, and at the end
 FEWEST = LOOKS[0]
 MOST = 40  # rounds

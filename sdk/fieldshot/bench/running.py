@@ -80,8 +80,7 @@ def run(
                 for name, blocks in _turns({"head": worker}, plans, dict.fromkeys(plans, TURNS))["head"].items():
                     measured[name].append(_round(blocks))
                 for name, values in _per_process(worker.about["cold"], names).items():
-                    reference_ms = next((of[-1].reference_ms for of in measured.values()), 1.0)
-                    measured[name].append(Round(values[:1], values[1:], reference_ms))
+                    measured[name].append(Round(values[:1], values[1:], worker.about["reference"] / 1e6))
             if progress is not None:
                 progress(number + 1, rounds)
     return Result(

@@ -51,7 +51,8 @@ class Worker:
     Attributes
     ----------
     about : dict
-        `cold` (None in the first process of a side), `absent` stages with the reason, `call_ns` of each stage, `facts`.
+        `cold` (None in the first process of a side), `absent` stages with the reason, `call_ns` of each stage, that of
+        the `reference` workload, `facts`.
 
     Raises
     ------
@@ -65,7 +66,8 @@ class Worker:
         self.side = side
         self._folder = tempfile.TemporaryDirectory(dir=side.root, prefix="work-")
         self._errors = tempfile.TemporaryFile(dir=side.root)  # noqa: SIM115 (closed in `close`)
-        environment = {**os.environ, "PYTHONPATH": str(side.root), "PYTHONHASHSEED": str(seed), "PYTHONNOUSERSITE": "1"}
+        path = os.pathsep.join(filter(None, [os.fspath(side.root), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": str(seed)}
         started_ns = time.monotonic_ns()
         command = [sys.executable, "-c", BOOT + (side.entry or "main()"), str(PROBE)]
         with _pinned(cores):

@@ -46,12 +46,11 @@ def main() -> None:
         except (AttributeError, ImportError, KeyError, TypeError) as error:  # a side that does not have it
             absent[name] = f"{type(error).__name__}: {error}"
     work, heap = reference(), Heap()
-    for _ in range(5):
-        work()
+    beside = min(_timed(work) for _ in range(5))
     gc.collect()
     gc.freeze()
     gc.disable()
-    answer({"cold": cold, "absent": absent, "call_ns": call_ns, "facts": _facts(bench)})
+    answer({"cold": cold, "absent": absent, "call_ns": call_ns, "reference": beside, "facts": _facts(bench)})
     for line in sys.stdin:
         plan = json.loads(line)
         bench.turn = plan["turn"]
@@ -95,14 +94,19 @@ def _warm_up(stage: Stage) -> int:
     return max(sorted(of.cpu for of in times)[2], min(of.wall for of in times))
 
 
+def _timed(work: Callable[[], object]) -> int:
+    """Processor time of a call in nanoseconds."""
+    start = read()
+    work()
+    return read().since(start).cpu
+
+
 def _block(stage: Stage, plan: dict[str, int], work: Callable[[], object], heap: Heap) -> dict[str, Any]:
     """Nanoseconds a call of each sample, on the wall and on the processor, and those of the reference beside them."""
     (step, prepare), calls = stage, plan["calls"]
     wall, cpu = [], []
     work()  # once for the caches, which the other side has just had
-    start = read()
-    work()
-    beside = read().since(start)
+    beside = _timed(work)
     for number in range(-plan["warm"], plan["samples"]):
         heap.shake()
         argument = prepare() if prepare else None
@@ -113,7 +117,7 @@ def _block(stage: Stage, plan: dict[str, int], work: Callable[[], object], heap:
         if number >= 0:
             wall.append(passed.wall / calls)
             cpu.append(passed.cpu / calls)
-    return {"wall": wall, "cpu": cpu, "reference": beside.cpu}
+    return {"wall": wall, "cpu": cpu, "reference": beside}
 
 
 def _facts(bench: Bench) -> dict[str, Any]:
