@@ -34,7 +34,8 @@ from fieldshot.bench.thresholds import read_thresholds
 
 OUT = Path(__file__).resolve().parent / "results" / "gate_proof.json"
 
-# Runs in the process of head instead of `main()`. Reading the clock takes time too: it is part of the planted time.
+# Runs in the process of head instead of `main()`. Reading the clock takes time too: it is part of the planted time, and
+# where a call is as quick as some readings, every tenth or twentieth is made twice instead.
 PLANT = """
 import time
 from fieldshot_probe import stages
@@ -42,6 +43,14 @@ make = stages.STAGES[{stage!r}]
 def planted(bench):
     stage = make(bench)
     reading_ns = min(-(time.thread_time_ns() - time.thread_time_ns()) for _ in range(1000))
+    due = 0.0
+    def twice(argument):
+        nonlocal due
+        due += {share}
+        if due >= 1:
+            due -= 1
+            stage.step(argument)
+        return stage.step(argument)
     def step(argument):
         start = time.thread_time_ns()
         result = stage.step(argument)
@@ -50,7 +59,13 @@ def planted(bench):
         while time.thread_time_ns() < end:
             pass
         return result
-    return stage._replace(step=step)
+    took_ns = []
+    for _ in range(9):
+        argument = stage.prepare() if stage.prepare else None
+        start = time.thread_time_ns()
+        stage.step(argument)
+        took_ns.append(time.thread_time_ns() - start)
+    return stage._replace(step=twice if sorted(took_ns)[4] < 100_000 else step)
 stages.STAGES[{stage!r}] = planted
 main()
 """
