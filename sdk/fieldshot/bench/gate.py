@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fieldshot.bench.board import board_facts
@@ -62,6 +63,7 @@ def gate(
     thresholds: str | os.PathLike[str] | None = None,
     budget_s: float = BUDGET_S,
     cores: int | None = 1,
+    options: Mapping[str, str] = MappingProxyType({}),
     show: Show | None = None,
 ) -> Comparison:
     """Measure two versions of fieldshot in turn and judge every benchmark.
@@ -84,6 +86,8 @@ def gate(
         Seconds after which no further round is begun.
     cores : int or None
         How many cores the measured processes share; None: all.
+    options : mapping of str to str
+        Engine and precision of both.
     show : callable, optional
         Called with a line of text after each look.
 
@@ -95,8 +99,8 @@ def gate(
         If a side fails.
     """
     with tempfile.TemporaryDirectory() as folder:
-        of_base = prepare(base, Path(folder, "base"), bundle=base_bundle or bundle)
-        of_head = prepare(head, Path(folder, "head"), bundle=bundle)
+        of_base = prepare(base, Path(folder, "base"), bundle=base_bundle or bundle, options=options)
+        of_head = prepare(head, Path(folder, "head"), bundle=bundle, options=options)
         files = chosen(pictures, Path(folder))
         return gate_sides(
             of_base, of_head, files, suite=suite, thresholds=thresholds, budget_s=budget_s, cores=cores, show=show
@@ -253,6 +257,7 @@ def gate_result(
     pictures: Sequence[Path] | None = None,
     thresholds: str | os.PathLike[str] | None = None,
     rounds: int = 10,
+    options: Mapping[str, str] = MappingProxyType({}),
     names: tuple[str, str] = ("", ""),
 ) -> Comparison:
     """Measure this fieldshot as a stored result was, and compare; OptionError if that is of another machine."""
@@ -264,7 +269,7 @@ def gate_result(
                 hint="name a commit or a wheel, which is measured beside head",
             )
     suite = ",".join(of.name for of in base.stages)
-    head = run(bundle, pictures, suite=suite, rounds=rounds, cores=base.cores)
+    head = run(bundle, pictures, suite=suite, rounds=rounds, cores=base.cores, options=options)
     return compare(base, head, thresholds=thresholds, names=names)
 
 

@@ -10,7 +10,10 @@ from fieldshot.bench.budget import PARTS
 from fieldshot.bench.drawing import COLOURS, bar, line
 from fieldshot.bench.history import Entry, change_points
 
-__all__ = ["page"]
+__all__ = ["MARK", "page"]
+
+MARK = b"<title>Latency over commits</title>"
+"""What a page of this module has near its start."""
 
 SHOWN = 60  # latest entries of a board
 
@@ -59,7 +62,7 @@ def page(entries: Sequence[Entry], path: str | Path) -> None:
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>Latency over commits</title><style>{_STYLE}</style></head><body>",
+        f"{MARK.decode()}<style>{_STYLE}</style></head><body>",
         "<h1>Latency over commits</h1>",
         f'<p class="quiet">{_count(len(entries), "result")} of {_count(len(boards), "board")}.'
         " Lines are processor time a call, bands its"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fieldshot.bench.board import board_facts
@@ -37,6 +38,7 @@ def run(
     suite: str = "default",
     rounds: int = 3,
     cores: int | None = None,
+    options: Mapping[str, str] = MappingProxyType({}),
     progress: Progress | None = None,
 ) -> Result:
     """Time the stages of this fieldshot in fresh processes.
@@ -53,6 +55,8 @@ def run(
         Processes.
     cores : int, optional
         How many cores a process may use; left out, all.
+    options : mapping of str to str
+        Engine and precision that `Backbone.load` is asked for.
     progress : callable, optional
         Called as ``progress(done, total)`` after each process.
 
@@ -69,7 +73,7 @@ def run(
     stages = [name for name in names if name not in PER_PROCESS]
     measured: dict[str, list[Round]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
-        side = prepare(None, Path(folder, "head"), bundle=bundle)
+        side = prepare(None, Path(folder, "head"), bundle=bundle, options=options)
         files = chosen(pictures, Path(folder))
         where = first_cores(cores)
         with Worker(side, stages, files, cores=where, seed=0) as worker:

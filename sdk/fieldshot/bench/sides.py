@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import fieldshot
@@ -27,6 +29,8 @@ class Side(NamedTuple):
         Folder that holds the package, and nothing that another side uses.
     bundle : Path or None
         The backbone; None for the embedded one.
+    options : mapping of str to str
+        Engine and precision that `Backbone.load` is asked for, where they were stated.
     entry : str
         Python that runs the probe instead of ``main()``, for tests of the gate itself.
     """
@@ -34,10 +38,17 @@ class Side(NamedTuple):
     about: str
     root: Path
     bundle: Path | None = None
+    options: Mapping[str, str] = MappingProxyType({})
     entry: str = ""
 
 
-def prepare(source: str | os.PathLike[str] | None, root: Path, *, bundle: Path | None = None) -> Side:
+def prepare(
+    source: str | os.PathLike[str] | None,
+    root: Path,
+    *,
+    bundle: Path | None = None,
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> Side:
     """Put one side into a new folder.
 
     Parameters
@@ -48,6 +59,8 @@ def prepare(source: str | os.PathLike[str] | None, root: Path, *, bundle: Path |
         The folder to be made. Both sides are copies in folders alike, whatever they come from.
     bundle : Path, optional
         Its backbone.
+    options : mapping of str to str
+        As in `Side`.
 
     Raises
     ------
@@ -59,7 +72,7 @@ def prepare(source: str | os.PathLike[str] | None, root: Path, *, bundle: Path |
     here = Path(fieldshot.__file__).parent
     if source is None:
         shutil.copytree(here, root / "fieldshot", ignore=shutil.ignore_patterns("__pycache__"))
-        return Side(f"fieldshot {fieldshot.__version__}, as installed", root, bundle)
+        return Side(f"fieldshot {fieldshot.__version__}, as installed", root, bundle, options)
     name = os.fspath(source)
     if name.endswith(".whl"):
         try:
@@ -67,7 +80,7 @@ def prepare(source: str | os.PathLike[str] | None, root: Path, *, bundle: Path |
                 wheel.extractall(root)
         except (OSError, zipfile.BadZipFile) as error:
             raise OptionError(f"a side must be a wheel that can be read (got {name}: {error})") from error
-        return Side(Path(name).name, root, bundle)
+        return Side(Path(name).name, root, bundle, options)
     commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").stdout.decode().strip()
     if not commit:
         raise OptionError(
@@ -83,7 +96,7 @@ def prepare(source: str | os.PathLike[str] | None, root: Path, *, bundle: Path |
     archive.unlink()
     _build(tree, here / "kernels")
     (tree / "sdk" / "fieldshot").rename(root / "fieldshot")
-    return Side(f"{name} ({commit[:12]})", root, bundle)
+    return Side(f"{name} ({commit[:12]})", root, bundle, options)
 
 
 def _git(*words: str) -> subprocess.CompletedProcess[bytes]:

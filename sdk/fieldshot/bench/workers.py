@@ -84,6 +84,7 @@ class Worker:
             folder=self._folder.name,
             bundle=None if side.bundle is None else os.fspath(side.bundle),
             pictures=[os.fspath(path) for path in pictures],
+            options=dict(side.options),
             stages=list(stages),
             gallery=os.fspath(side.root / "bench.gallery"),
             spawned_ns=started_ns,

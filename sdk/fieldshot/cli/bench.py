@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldshot.cli.console import add_command, print_json, print_table, progress, shown
+from fieldshot.cli.engines import add_engine, add_precision
+from fieldshot.cli.places import check_document, check_file
 
 if TYPE_CHECKING:
     from fieldshot.bench import Comparison
@@ -106,6 +108,8 @@ def register(commands: Commands) -> None:
 def _add_measured(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", type=Path, metavar="BUNDLE", help="bundle to use (default: the embedded one)")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="folder of pictures (default: drawn ones)")
+    add_engine(parser)
+    add_precision(parser)
     parser.add_argument(
         "--suite",
         default="default",
@@ -132,9 +136,28 @@ def _pictures(folder: Path | None) -> list[Path] | None:
     return images.find(folder) if folder else None
 
 
+def _options(arguments: argparse.Namespace) -> dict[str, str]:
+    """Engine and precision, where they were stated: a version that knows neither is measured too."""
+    engine = {} if arguments.engine == "auto" else {"engine": arguments.engine}
+    return engine if arguments.precision is None else {**engine, "precision": arguments.precision}
+
+
+def _check_files(arguments: argparse.Namespace) -> None:
+    """Refuse files that cannot be written, or that hold something else, before anything is measured."""
+    from fieldshot.bench.page import MARK
+
+    if getattr(arguments, "json", None) not in (None, "-"):
+        check_document(Path(arguments.json))
+    for name, mark in (("junit", b"<testsuite"), ("out", MARK), ("history", b'{"')):
+        path = getattr(arguments, name, None)
+        if isinstance(path, Path):
+            check_file(path, mark)
+
+
 def _bench(arguments: argparse.Namespace) -> None:
     from fieldshot import bench
 
+    _check_files(arguments)
     with progress("bench") as show:
         result = bench.run(
             arguments.backbone,
@@ -142,6 +165,7 @@ def _bench(arguments: argparse.Namespace) -> None:
             suite=arguments.suite,
             rounds=arguments.rounds,
             cores=arguments.cores,
+            options=_options(arguments),
             progress=show,
         )
     if arguments.history:
@@ -154,7 +178,9 @@ def _bench(arguments: argparse.Namespace) -> None:
         return
     backbone = result.facts["backbone"]
     print(f"head on {result.facts['head']}")
-    print(f"backbone {shown(backbone['name'])} on {backbone['engine']['name']}, one picture at a time")
+    engine = backbone["engine"]
+    runs = f"{engine['name']} {engine['precision']}"
+    print(f"backbone {shown(backbone['name'])} on {runs}, one picture at a time")
     rows = []
     for stage in result.stages:
         of = stage.summary()
@@ -168,6 +194,7 @@ def _bench(arguments: argparse.Namespace) -> None:
 def _compare(arguments: argparse.Namespace) -> int:
     from fieldshot import bench
 
+    _check_files(arguments)
     base, head = bench.load_result(arguments.base), bench.load_result(arguments.head)
     names = (os.fspath(arguments.base), os.fspath(arguments.head))
     return _tell(bench.compare(base, head, thresholds=arguments.thresholds, names=names), arguments)
@@ -176,10 +203,12 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _gate(arguments: argparse.Namespace) -> int:
     from fieldshot import bench
 
+    _check_files(arguments)
     shared = {
         "bundle": arguments.backbone,
         "pictures": _pictures(arguments.pictures),
         "thresholds": arguments.thresholds,
+        "options": _options(arguments),
     }
     if arguments.base.endswith(".json"):
         names = (arguments.base, "this fieldshot")
@@ -227,6 +256,7 @@ def _report(arguments: argparse.Namespace) -> None:
     from fieldshot.bench.history import load_history
     from fieldshot.bench.page import page
 
+    _check_files(arguments)
     entries = [entry for path in arguments.history for entry in load_history(path)]
     page(sorted(entries, key=lambda entry: entry.when), arguments.out)
     print(f"report: {shown(arguments.out)}")
@@ -237,6 +267,7 @@ def _budget(arguments: argparse.Namespace) -> int:
     from fieldshot.bench.board import board_facts
     from fieldshot.bench.budget import PARTS, check, read_budget
 
+    _check_files(arguments)
     result = bench.load_result(arguments.result) if arguments.result else None
     budget = read_budget(arguments.budget, board_facts() if result is None else result.board)
     if result is None:

@@ -93,3 +93,18 @@ def test_budget(shell: Shell, results: tuple[Path, Path], tiny_bundle: Path) -> 
     Path("budget.json").write_text('{"*": {"recognize": 1e-6}}')
     out = shell("bench", "budget", "budget.json", "--backbone", tiny_bundle, "--rounds", 1, code=3)
     assert "takes most of it" in out
+
+
+def test_no_file_that_holds_something_else_is_replaced(shell: Shell, tiny_bundle: Path) -> None:
+    Path("mine").write_bytes(b"PK something of mine")
+    quick = ("--suite", "decode", "--rounds", 1, "--backbone", tiny_bundle)
+    for words in (
+        ("bench", *quick, "--json", "mine"),
+        ("bench", *quick, "--history", "mine"),
+        ("bench", "gate", "--base", "HEAD", "--suite", "decode", "--junit", "mine"),
+        ("bench", "gate", "--base", "HEAD", "--suite", "decode", "--json", "mine"),
+        ("bench", "report", "none.jsonl", "--out", "mine"),
+        ("bench", "budget", "none.json", "--json", "mine"),
+    ):
+        assert "mine" in shell.fails(*words), words
+    assert Path("mine").read_bytes() == b"PK something of mine"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,10 +36,15 @@ class Bench:
         The backbone; None for the embedded one.
     pictures : sequence of Path
         Taken in turn; who sets ``turn`` decides which is next.
+    options : dict
+        Engine and precision that were stated.
     """
 
-    def __init__(self, folder: Path, bundle: Path | None, pictures: Sequence[Path]) -> None:
+    def __init__(
+        self, folder: Path, bundle: Path | None, pictures: Sequence[Path], options: dict[str, str] | None = None
+    ) -> None:
         self.folder, self.bundle, self.pictures = folder, bundle, list(pictures)
+        self.options = options or {}
         self.random = np.random.default_rng(0)
         self.turn = 0
 
@@ -47,7 +53,10 @@ class Bench:
         """The network."""
         from fieldshot.backbone import Backbone
 
-        return Backbone.default() if self.bundle is None else Backbone.load(self.bundle)
+        options: dict[str, Any] = dict(self.options)
+        if "progress" in signature(Backbone.load).parameters:
+            options["progress"] = lambda done, total: None  # waits for a TensorRT plan: it is not to be built meanwhile
+        return Backbone.default(**options) if self.bundle is None else Backbone.load(self.bundle, **options)
 
     @cached_property
     def pixels(self) -> list[Any]:
@@ -93,7 +102,9 @@ def _decode(bench: Bench) -> Stage:
 
 
 def _preprocess(bench: Bench) -> Stage:
-    return Stage(lambda _: bench.backbone.preprocessing.apply(bench.next_of(bench.pixels)))
+    backbone = bench.backbone
+    prepare = getattr(backbone, "preprocess", backbone.preprocessing.apply)  # as versions before had it
+    return Stage(lambda _: prepare(bench.next_of(bench.pixels)))
 
 
 def _network(bench: Bench) -> Stage:

@@ -34,6 +34,7 @@ def main() -> None:
         Path(order["folder"]),
         Path(order["bundle"]) if order["bundle"] else None,
         [Path(path) for path in order["pictures"]],
+        order["options"],
     )
     cold = _cold(bench, Path(order["gallery"]), order["spawned_ns"])
     ready: dict[str, Stage] = {}
@@ -66,7 +67,9 @@ def _cold(bench: Bench, gallery: Path, spawned_ns: int) -> dict[str, int] | None
         bench.recognizer("first").close()
         (bench.folder / "first.gallery").replace(gallery)
         return None
-    with Recognizer.open(gallery, backbone=bench.bundle) as recognizer:
+    # A gallery keeps to its precision by itself.
+    engine: dict[str, Any] = {name: value for name, value in bench.options.items() if name == "engine"}
+    with Recognizer.open(gallery, backbone=bench.bundle, **engine) as recognizer:
         recognizer.recognize(bench.pictures[0])
         return {
             "wall": time.monotonic_ns() - spawned_ns,
