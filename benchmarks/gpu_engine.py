@@ -176,7 +176,7 @@ def check(results: Any, *, quick: bool) -> None:
         if not engines:
             raise EngineError("no plan passed the gate")
         runs = 2 if quick else 200
-        for n in (1, 2) if quick else (1, 8, 32):
+        for n in (1, 2) if quick else (1, 8, 16):
             with results.part(f"network, batch of {n}"):
                 case = batch_case(results, bundle, engines, timer, n, quick=quick)
                 figures["cases"].append(timed(case, timer, results, runs))

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Callable, Generator, Iterable, Sized
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -16,13 +15,13 @@ import numpy.typing as npt
 
 from fieldshot.backbone.bundle import Bundle
 from fieldshot.backbone.choice import create
+from fieldshot.backbone.embedding import embedded
 from fieldshot.backbone.engine import Engine
-from fieldshot.backbone.pipeline import outputs
-from fieldshot.backbone.views import MOST, check_budget, check_views, views_of
-from fieldshot.errors import BundleError, OptionError, PictureError
+from fieldshot.backbone.views import MOST, check_budget, check_views
+from fieldshot.errors import BundleError
 from fieldshot.images import Picture, Preprocessing, as_items, decode
 from fieldshot.ops import Pending
-from fieldshot.ops.pictures import at_hand, prepare, prepared_by
+from fieldshot.ops.pictures import prepare, prepared_by
 
 __all__ = ["Backbone", "Bundle", "as_items"]
 
@@ -339,43 +338,7 @@ class Backbone:
         ndarray of shape (n, D), dtype float32
             In the order of the items; close the generator to end its threads early.
         """
-        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-            raise OptionError(f"batch_size must be a whole number above 0 (got {batch_size!r})", hint="leave it at 32")
-        alone = isinstance(items, Sized) and len(items) == 1
-        shape = (self.views, 3, *self.preprocessing.size)
-
-        def fill(numbered: tuple[int, Item], out: Floats) -> None:
-            number, item = numbered
-            try:
-                for view, seen in zip(views_of(at_hand(read(item)), self.views), out, strict=True):
-                    prepare(view, self.preprocessing, seen)
-            except PictureError as error:
-                if isinstance(item, (str, os.PathLike)) or alone:
-                    raise
-                raise PictureError(f"picture {number}: {error.message}", hint=error.hint) from error
-
-        if alone:
-            inputs = np.empty(shape, np.float32)
-            fill(next(iter(enumerate(items))), inputs)
-            yield self._averaged(self._engine.run, inputs[None])
-            return
-        stream = outputs(
-            enumerate(items),
-            fill,
-            partial(self._averaged, self._engine.run_beside),
-            shape,
-            batch_size=min(batch_size, max(1, self._engine.batch_size // self.views)),
-            workers=self._engine.workers,
-        )
-        # closing: the threads end here and now when the network, a picture or the caller raises
-        with closing(stream):
-            yield from stream
-
-    def _averaged(self, run: Callable[[Floats], Floats], inputs: Floats) -> Floats:
-        """Embeddings (n, D) of inputs (n, views, 3, height, width)."""
-        n, views, *shape = inputs.shape
-        embeddings = run(inputs.reshape(n * views, *shape))
-        return embeddings if views == 1 else embeddings.reshape(n, views, -1).mean(axis=1)
+        return embedded(self._engine, self.preprocessing, items, read, views=self.views, batch_size=batch_size)
 
 
 def _shares(progress: Progress | None) -> Callable[[float], object] | None:

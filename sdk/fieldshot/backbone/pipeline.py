@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from math import ceil
-from queue import SimpleQueue
 from time import perf_counter
 from typing import TypeVar
 
@@ -20,13 +19,13 @@ __all__ = ["outputs"]
 
 Floats = npt.NDArray[np.float32]
 Item = TypeVar("Item")
+Prepared = TypeVar("Prepared")
 
 
 def outputs(
     items: Iterable[Item],
-    prepare: Callable[[Item, Floats], object],
-    run: Callable[[Floats], Floats],
-    shape: tuple[int, ...],
+    prepare: Callable[[list[Item]], Prepared],
+    run: Callable[[Prepared], Floats],
     *,
     batch_size: int,
     workers: int,
@@ -40,33 +39,23 @@ def outputs(
     items : iterable
         Taken as the batches go.
     prepare : callable
-        ``prepare(item, out)`` writes the input of one item into ``out``, of ``shape``, float32; called in threads.
-        The first error in the order of the items is raised here.
+        ``prepare(batch)`` makes a list of items ready for `run`, which follows on the same thread. The first error in
+        the order of the items is raised here.
     run : callable
-        ``run(inputs)`` returns the output of inputs (n, *shape); called in threads, in as many at once as there are
+        ``run(prepared)`` returns the outputs of a batch, (n, ...); called in as many threads at once as there are
         workers.
-    shape : tuple of int
-        Of the input of one item.
     batch_size : int
         Most items in a batch.
     workers : int
         Threads.
     """
     turns = _Turns(workers)
-    buffers: SimpleQueue[Floats] = SimpleQueue()
-    for _ in range(workers):
-        buffers.put(np.empty((batch_size, *shape), np.float32))
 
     def work(batch: list[Item]) -> Floats:
-        inputs = buffers.get()
-        try:
-            with turns.preparing():
-                for item, out in zip(batch, inputs, strict=False):
-                    prepare(item, out)
-            with turns.running():
-                return run(inputs[: len(batch)])
-        finally:
-            buffers.put(inputs)
+        with turns.preparing():
+            prepared = prepare(batch)
+        with turns.running():
+            return run(prepared)
 
     iterator = iter(items)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="fieldshot-embed")

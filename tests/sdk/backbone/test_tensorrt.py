@@ -649,6 +649,27 @@ def test_the_gate_is_what_serves_a_recognition(bundle: Path, environment: dict[s
     assert "tensorrt must reproduce in float32, from the picture, the second time, the" in done.stdout
 
 
+def test_an_enrolment_sends_its_pictures_too(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        from fieldshot.errors import PictureError
+        here = Backbone.load(BUNDLE, "onnxruntime")
+        sizes = [picture[: 20 + n % 7, : 30 + n % 5] for n, picture in enumerate(PICTURES)]
+        from fieldshot.backbone.tensorrt.running import Running
+        Running.run = None  # prepared inputs are for parity and views alone
+        np.testing.assert_allclose(recognizer.backbone.embed(sizes), here.embed(sizes), atol=1e-5)
+        np.testing.assert_allclose(recognizer.backbone.embed(sizes[:1]), here.embed(sizes[:1]), atol=1e-5)
+        recognizer.enroll("three", sizes)
+        assert recognizer.info()["classes"]["three"]["pictures"] == len(sizes)
+        try:
+            recognizer.backbone.embed([*sizes[:3], np.zeros((2, 1 << 20, 3), np.uint8), *sizes])
+        except PictureError as error:
+            assert str(error).startswith("picture 3: picture must not be that long"), error
+        else:
+            raise SystemExit("not refused")
+        """
+    run(dedent(ENROLLED) + dedent(program), bundle, environment)
+
+
 def test_threads_recognise_at_once(bundle: Path, environment: dict[str, str]) -> None:
     program = """
         want = [a.confidence for a in recognizer._current().answers(recognizer.backbone.embed(PICTURES[16:40]))]

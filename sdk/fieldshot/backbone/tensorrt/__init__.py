@@ -105,7 +105,9 @@ class TensorRTEngine:
             call.do(("tensorrt", fixed.number), lambda: running.start(fixed.context, call.space))
             return embeddings
 
-        return Pending((N, running.dim), self._runner, self._runner.repeated, launch)
+        # One picture is a camera's: it comes again in the same size.
+        call = self._runner.repeated if N == 1 else self._runner.call
+        return Pending((N, running.dim), self._runner, call, launch)
 
     def info(self) -> dict[str, Any]:
         """Versions, device, precision and the plan's age."""

@@ -19,6 +19,7 @@ __all__ = ["Running"]
 Floats = npt.NDArray[np.float32]
 
 _INPUT, _OUTPUT = "input", "embedding"
+_KEPT = 4  # contexts of a workspace that stay as they are: of one picture, and of batches in one memory or another
 _numbers = count()
 _abandoned: list[Any] = []  # in a fork: freeing them there would end in an abort
 
@@ -51,7 +52,7 @@ class Running:
         self.device = device
         self.dim = dim
         self._spaces: WeakSet[Workspace] = WeakSet()
-        # What workspaces keep for this one: a context that any batch changes, and one that a graph may hold.
+        # What workspaces keep for this one: a context that any batch changes, and those that graphs may hold.
         self._free, self._fixed = next(_numbers), next(_numbers)
         with device.current(), device.alone, refusals() as errors:
             self._runtime = made(trt.Runtime)
@@ -77,7 +78,9 @@ class Running:
             source = space.put(np.ascontiguousarray(batch, np.float32))
             target = space.result(embeddings.nbytes)
             space.flush()
-            context = space.kept.get(self._free) or self._context(space, self._free)
+            context = space.kept.get(self._free)
+            if context is None:
+                context = space.kept[self._free] = self._context(space)
             place(context, space.take(self.memory_bytes), self.memory_bytes, source, target, batch.shape)
             self.start(context, space)
             space.fetch([(target, embeddings)])
@@ -90,11 +93,14 @@ class Running:
         them out.
         """
         at = scratch, source, target, shape
-        found: Fixed | None = space.kept.get(self._fixed)
-        if found is None or found.at != at:
-            context = self._context(space, self._fixed)
+        kept: dict[object, Fixed] = space.kept.setdefault(self._fixed, {})
+        found = kept.get(at)
+        if found is None:
+            context = self._context(space)
             place(context, scratch, self.memory_bytes, source, target, shape)
-            found = space.kept[self._fixed] = Fixed(context, at)
+            while len(kept) >= _KEPT:
+                del kept[next(iter(kept))]
+            found = kept[at] = Fixed(context)
         return found
 
     def start(self, context: trt.IExecutionContext, space: Workspace) -> None:
@@ -107,8 +113,8 @@ class Running:
                 hint="try a smaller batch_size, or engine='onnxruntime'",
             )
 
-    def _context(self, space: Workspace, key: object) -> trt.IExecutionContext:
-        """An execution context that belongs to a workspace, and so to one run at a time."""
+    def _context(self, space: Workspace) -> trt.IExecutionContext:
+        """An execution context that will belong to a workspace, and so to one run at a time."""
         with self.device.alone, refusals() as errors:
             context = made_context(self._engine)
         if context is None:
@@ -117,7 +123,6 @@ class Running:
                 hint="free memory on the device, or use engine='onnxruntime'",
             )
         self._spaces.add(space)
-        space.kept[key] = context
         return context
 
     def close(self) -> None:
@@ -140,8 +145,8 @@ class Running:
 class Fixed:
     """An execution context that stays as it is; `number` is no other's in this process."""
 
-    def __init__(self, context: trt.IExecutionContext, at: tuple[object, ...]) -> None:
-        self.context, self.at, self.number = context, at, next(_numbers)
+    def __init__(self, context: trt.IExecutionContext) -> None:
+        self.context, self.number = context, next(_numbers)
 
 
 def made_context(engine: trt.ICudaEngine) -> trt.IExecutionContext | None:
