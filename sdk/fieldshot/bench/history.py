@@ -116,7 +116,7 @@ def change_points(values: Sequence[float], *, seed: int = 0) -> list[int]:
 
     The stretch that stands out most from the rest is bounded by changes where fewer than one in a hundred shuffled
     series have one that stands out as much; then each part is asked again (circular binary segmentation: Olshen and
-    others, Biostatistics 5(4), 2004). On ranks, so that an outlier is no change.
+    others, Biostatistics 5(4), 2004). An outlier is no change: it stands out as much wherever it is shuffled to.
 
     Parameters
     ----------
@@ -139,9 +139,9 @@ def _segments(logs: Floats, offset: int, random: np.random.Generator) -> list[in
     count = len(logs)
     if count < 2 * LEAST:
         return []
-    ranks = np.argsort(np.argsort(logs)).astype(np.float64) - (count - 1) / 2
-    start, end, best = _stretch(ranks)
-    shuffled = sum(_stretch(random.permutation(ranks))[2] >= best for _ in range(RESAMPLES))
+    centred = logs - logs.mean()
+    start, end, best = _stretch(centred)
+    shuffled = sum(_stretch(random.permutation(centred))[2] >= best for _ in range(RESAMPLES))
     if (shuffled + 1) / (RESAMPLES + 1) > SURE:
         return []
     edges = [at for at in (start, end) if 0 < at < count]
@@ -151,10 +151,10 @@ def _segments(logs: Floats, offset: int, random: np.random.Generator) -> list[in
     return sorted(found)
 
 
-def _stretch(ranks: Floats) -> tuple[int, int, float]:
+def _stretch(centred: Floats) -> tuple[int, int, float]:
     """Start and end of the stretch whose mean differs most from that of the rest, and the sum of squares between."""
-    count = len(ranks)
-    sums = np.concatenate([[0.0], np.cumsum(ranks)])
+    count = len(centred)
+    sums = np.concatenate([[0.0], np.cumsum(centred)])
     edges = np.arange(count + 1)
     sizes = edges[None, :] - edges[:, None]
     inner = np.where((sizes >= LEAST) & (sizes <= count - LEAST), sizes, 0)
