@@ -1,7 +1,8 @@
 """Latency: measured by stage, compared with another version, and judged.
 
 `probe` runs in the processes that are measured; `workers` starts them from the copies that `sides` makes, `running`
-takes their samples in turn, `deciding` makes verdicts of them, `gate` joins these, `summary` tells of it.
+takes their samples in turn, `deciding` makes verdicts of them, `gate` joins these, `summary` tells of it. `history`
+keeps results over time and `page` draws them; `budget` says whether a result keeps to what a board is allowed.
 """
 
 from __future__ import annotations
