@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -181,6 +182,10 @@ def _check_target(out: Path, force: bool) -> None:
             raise ExportError(f"the bundle must be written to a file (got the folder {out})", hint="name OUT.fieldshot")
         if out.exists() and not force:
             raise ExportError(f"{out} must not exist yet (got a file)", hint="add --force to replace it")
+        if out.exists() and not _is_bundle(out):
+            raise ExportError(
+                f"{out} must be a bundle to be replaced (got a file of another kind)", hint="name another file"
+            )
         if not out.absolute().parent.is_dir():
             raise ExportError(f"the folder of the bundle must exist (got {out.parent})", hint="make it first")
         with tempfile.TemporaryFile(prefix=".export-", dir=out.absolute().parent):
@@ -190,6 +195,17 @@ def _check_target(out: Path, force: bool) -> None:
             f"{out} must be writable (got: {error.strerror or error})",
             hint="name a file in a folder that is yours to write to",
         ) from error
+
+
+def _is_bundle(path: Path) -> bool:
+    """Whether a file is a bundle by its name, damaged or not, or by what is in it."""
+    if path.suffix == ".fieldshot" or not path.stat().st_size:
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "manifest.json" in archive.namelist()
+    except zipfile.BadZipFile:
+        return False
 
 
 def _preprocessing(stated: dict[str, object], kind: str) -> Preprocessing:

@@ -21,6 +21,7 @@ from fieldshot_export import Report, bundling, export, exporter, onnx_source, pi
 from fieldshot_export.report import Stages
 from networks import CONVOLUTIONS, network, weights
 
+EMPTY_ZIP = b"PK\x05\x06" + bytes(18)
 STATED = {"size": 32, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
 
@@ -312,3 +313,13 @@ def test_the_projects_own_network_fits_its_place(out: Path, tmp_path: Path) -> N
     assert report.dim == DIM
     assert set(report.files) == {"backbone.onnx", "backbone.fp16.onnx", "verify.safetensors"}
     assert out.stat().st_size < 6_000_000
+
+
+def test_force_replaces_bundles_only(tmp_path: Path) -> None:
+    net = tmp_path / "net.onnx"
+    net.write_bytes(network().SerializeToString())
+    for name, data in (("net.onnx", net.read_bytes()), ("keep.jpg", b"\xff\xd8 a photograph"), ("a.zip", EMPTY_ZIP)):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ExportError, match="must be a bundle to be replaced"):
+            export(tmp_path / name, onnx=net, force=True, **STATED)
+        assert (tmp_path / name).read_bytes() == data

@@ -77,6 +77,7 @@ class OnnxRuntimeEngine:
         self._bundle = bundle
         self._file = bundle.network(precision)
         self._threads = _default_threads() if threads is None else threads
+        onnxruntime.disable_telemetry_events()  # a device tells nobody what it does
         self._version = onnxruntime.__version__
         self._gpu = gpu
         self._session = self._make_session(self._threads)

@@ -50,7 +50,8 @@ def register(commands: Commands) -> None:
         commands,
         "recognize",
         _recognize,
-        help="say what pictures show, one line each: file, label or unknown, confidence, milliseconds",
+        help="say what pictures show, one line each: file, label or unknown, confidence (where it is unknown, that of "
+        "the label that came nearest), milliseconds (the first also warms up)",
         examples="  fieldshot recognize site.gallery photo.jpg\n  fieldshot recognize site.gallery photos/ --json\n",
     )
     recognize.add_argument("files", nargs="+", type=Path, metavar="FILES", help="pictures, or folders of them")
@@ -127,26 +128,35 @@ def _enroll(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     recognizer, created = _open_to_enroll(arguments)
     with recognizer:
-        if created and not arguments.json:
-            views = f", {recognizer.backbone.views} views" if recognizer.backbone.views > 1 else ""
-            print(f"created {shown(arguments.gallery)} with backbone {recognizer.backbone.name}{views}")
         before = recognizer.gallery.version()
         try:
             with _naming_the_way_out(), progress("enroll") as show:
                 results = recognizer.enroll_many(classes, skip_unreadable=arguments.skip_unreadable, progress=show)
-        except FieldshotError:
+        except (FieldshotError, KeyboardInterrupt):
             stored = recognizer.gallery.version() - before
             if stored:
-                complain(f"note: {stored} of {len(classes)} labels were enrolled before this error")
+                complain(f"note: {stored} of {len(classes)} labels were enrolled before this")
+            elif created:
+                _take_back(recognizer)
             raise
     if arguments.json:
         print_json({"gallery": arguments.gallery, "created": created, "labels": results})
         return
+    if created:
+        views = f", {recognizer.backbone.views} views" if recognizer.backbone.views > 1 else ""
+        print(f"created {shown(arguments.gallery)} with backbone {recognizer.backbone.name}{views}")
     for result in results:
         print(f"enrolled {_summary(result)}")
     if len(results) > 1:
         added, seconds = sum(result.added for result in results), time.perf_counter() - start
         print(f"{added} pictures in {len(results)} classes, {seconds:.2f} s")
+
+
+def _take_back(recognizer: Recognizer) -> None:
+    """Remove a gallery that was made for nothing: it would bind its name to a backbone."""
+    recognizer.close()
+    for ending in ("", "-wal", "-shm"):
+        Path(f"{recognizer.gallery.path}{ending}").unlink(missing_ok=True)
 
 
 def _open_to_enroll(arguments: argparse.Namespace) -> tuple[Recognizer, bool]:

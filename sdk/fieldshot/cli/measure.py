@@ -11,6 +11,7 @@ from fieldshot.cli import bench, evaluate
 from fieldshot.cli.console import add_command, print_facts, print_json, progress, shown
 from fieldshot.cli.engines import add_engine, add_precision, loading
 from fieldshot.cli.places import check_file
+from fieldshot.errors import OptionError
 
 if TYPE_CHECKING:
     from fieldshot.backbone import Backbone
@@ -78,12 +79,26 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> int:
+    if arguments.gallery:
+        _check_gallery(arguments)
     facts: dict[str, Any] = _of_gallery(arguments.gallery) if arguments.gallery else _of_backbone(arguments)
     if arguments.json:
         print_json(facts)
     else:
         print_facts(facts)
     return int("error" in facts.get("head", ()))
+
+
+def _check_gallery(arguments: argparse.Namespace) -> None:
+    """Refuse what a gallery has of its own."""
+    path: Path = arguments.gallery
+    if arguments.backbone or arguments.precision or arguments.engine != "auto":
+        raise OptionError(
+            "info of a gallery must have no other options (got --backbone, --engine or --precision)",
+            hint="a gallery keeps to its own; leave them out, or leave out the gallery",
+        )
+    if path.suffix == ".fieldshot":
+        raise OptionError(f"a gallery must be named (got the bundle {path})", hint=f"info --backbone {path}")
 
 
 def _of_gallery(path: Path) -> dict[str, object]:

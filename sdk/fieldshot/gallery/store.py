@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from fieldshot.errors import GalleryError, LabelError
+from fieldshot.errors import GalleryError, LabelError, OptionError
 from fieldshot.gallery import database
 from fieldshot.gallery.samples import Operation, Sample, Snapshot, checked_blobs, clean_label
 
@@ -236,9 +237,16 @@ class Gallery:
 
         Raises
         ------
+        OptionError
+            It is no whole number.
         GalleryError
             There is no such version.
         """
+        if not isinstance(version, Integral) or isinstance(version, bool):
+            raise OptionError(
+                f"version must be a whole number (got {version!r})", hint="the history lists all versions"
+            )
+        version = int(version)
         with self._write() as db:
             last = _last_version(db)
             if not 0 <= version <= last:

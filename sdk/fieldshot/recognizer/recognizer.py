@@ -302,18 +302,27 @@ class Recognizer:
         return [Recognition(a.label, a.confidence, a.scores, latency_ms, a.label is not None, *by) for a in answers]
 
     def watch(
-        self, frames: Iterable[Any], *, waiting: int = 1, timeout_s: float | None = None
+        self,
+        frames: Iterable[Any],
+        *,
+        waiting: int = 1,
+        timeout_s: float | None = None,
+        skip_unreadable: bool = False,
     ) -> Generator[tuple[Any, Recognition], None, None]:
         """Answer the frames of a camera that does not wait: whenever one is answered, the newest is next.
 
         Parameters
         ----------
         frames : iterable of pictures
-            Taken in a thread of its own as they come, for instance from a generator that reads a camera.
+            Taken in a thread of its own as they come, for instance from a generator that reads a camera; arrays are
+            copied, so that it may read all into one. Closed or left early, the thread ends with the frame after: a
+            camera that never gives one keeps it, and its generator cannot be watched again.
         waiting : int
             Most frames that wait for their turn; where more come, the oldest give way.
         timeout_s : float, optional
             Most seconds to wait for a frame.
+        skip_unreadable : bool
+            Log frames that are no pictures, and go on.
 
         Yields
         ------
@@ -323,13 +332,13 @@ class Recognizer:
         Raises
         ------
         OptionError
-            ``waiting`` or ``timeout_s`` is not above 0.
+            ``waiting`` or ``timeout_s`` is not above 0, or ``frames`` is one picture.
         PictureError
             A frame is no picture, or none came for ``timeout_s``.
         FieldshotError
             There are not two labels to choose from yet.
         """
-        return newest(frames, self.recognize, waiting=waiting, timeout_s=timeout_s)
+        return newest(frames, self.recognize, waiting=waiting, timeout_s=timeout_s, skip_unreadable=skip_unreadable)
 
     def info(self) -> dict[str, Any]:
         """Describe gallery, backbone and head in words and numbers that JSON can hold."""

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, TypeVar
 
-from fieldshot.errors import OptionError, PictureError
+import numpy as np
+
+from fieldshot.errors import MissingFileError, OptionError, PictureError
 
 __all__ = ["newest"]
+
+_log = logging.getLogger("fieldshot")
+
+_PATIENCE_S = 1.0
 
 Frame = TypeVar("Frame")
 Answer = TypeVar("Answer")
 
 
 def newest(
-    frames: Iterable[Frame], answer: Callable[[Frame], Answer], *, waiting: int, timeout_s: float | None
+    frames: Iterable[Frame],
+    answer: Callable[[Frame], Answer],
+    *,
+    waiting: int,
+    timeout_s: float | None,
+    skip_unreadable: bool = False,
 ) -> Generator[tuple[Frame, Answer], None, None]:
     """Answer frames while a thread takes the next ones; of those that wait, the oldest give way.
 
@@ -30,6 +43,8 @@ def newest(
         Most frames that wait.
     timeout_s : float or None
         Most seconds from one frame to the next.
+    skip_unreadable : bool
+        Log frames that are no pictures, and go on.
 
     Yields
     ------
@@ -39,7 +54,7 @@ def newest(
     Raises
     ------
     OptionError
-        If ``waiting`` is not a whole number above 0, or ``timeout_s`` not above 0.
+        If ``waiting`` is not a whole number above 0, ``timeout_s`` not above 0, or ``frames`` one picture.
     PictureError
         If no frame came for ``timeout_s``.
     Exception
@@ -47,17 +62,31 @@ def newest(
     """
     if not isinstance(waiting, int) or isinstance(waiting, bool) or waiting < 1:
         raise OptionError(f"waiting must be a whole number above 0 (got {waiting!r})", hint="leave it at 1")
-    if timeout_s is not None and not timeout_s > 0:
-        raise OptionError(f"timeout_s must be above 0, or None (got {timeout_s!r})", hint="1 is a second")
-    return _answered(_Camera(frames, waiting), answer, timeout_s)
+    number = isinstance(timeout_s, (int, float)) and not isinstance(timeout_s, bool)
+    if timeout_s is not None and not (number and 0 < timeout_s <= threading.TIMEOUT_MAX):
+        raise OptionError(f"timeout_s must be seconds above 0, or None (got {timeout_s!r})", hint="1 is a second")
+    alone = isinstance(frames, (str, os.PathLike)) or (isinstance(frames, np.ndarray) and frames.ndim != 4)
+    if alone or not isinstance(frames, Iterable):
+        raise OptionError(
+            f"frames must be an iterable of pictures (got {type(frames).__name__})",
+            hint="write a generator that reads the camera and yields its frames",
+        )
+    return _answered(_Camera(frames, waiting), answer, timeout_s, skip_unreadable)
 
 
 def _answered(
-    camera: _Camera[Frame], answer: Callable[[Frame], Answer], timeout_s: float | None
+    camera: _Camera[Frame], answer: Callable[[Frame], Answer], timeout_s: float | None, skip_unreadable: bool
 ) -> Generator[tuple[Frame, Answer], None, None]:
     try:
         for frame in camera.taken(timeout_s):
-            yield frame, answer(frame)
+            try:
+                found = answer(frame)
+            except (PictureError, MissingFileError) as error:
+                if not skip_unreadable:
+                    raise
+                _log.warning("a frame is left out: %s", error)
+            else:
+                yield frame, found
     finally:
         camera.stop()
 
@@ -71,6 +100,7 @@ class _Camera(Generic[Frame]):
         self._ended = self._stopped = False
         self._raised: BaseException | None = None
         self._source = frames
+        self._thread: threading.Thread | None = None
 
     def _take(self, frames: Iterator[Frame]) -> None:
         try:
@@ -78,7 +108,8 @@ class _Camera(Generic[Frame]):
                 with self._changed:
                     if self._stopped:
                         return
-                    self._frames.append(frame)
+                    # A camera may read the next frame into the same memory.
+                    self._frames.append(frame.copy() if isinstance(frame, np.ndarray) else frame)
                     self._changed.notify()
         except BaseException as error:  # raised where the answers are asked for
             self._raised = error
@@ -90,7 +121,10 @@ class _Camera(Generic[Frame]):
     def taken(self, timeout_s: float | None) -> Iterator[Frame]:
         """The frames that are still there when it is their turn; the last ones too when the camera ends."""
         # A camera that hangs cannot be woken: a daemon does not keep the process.
-        threading.Thread(target=self._take, args=(iter(self._source),), name="fieldshot-camera", daemon=True).start()
+        self._thread = threading.Thread(
+            target=self._take, args=(iter(self._source),), name="fieldshot-camera", daemon=True
+        )
+        self._thread.start()
         while True:
             with self._changed:
                 if not self._changed.wait_for(lambda: self._frames or self._ended, timeout_s):
@@ -106,6 +140,8 @@ class _Camera(Generic[Frame]):
             raise self._raised
 
     def stop(self) -> None:
-        """Take no more: the thread ends at the next frame."""
+        """Take no more: the thread ends at the next frame, for which this waits a little."""
         with self._changed:
             self._stopped = True
+        if self._thread is not None:
+            self._thread.join(_PATIENCE_S)

@@ -164,3 +164,12 @@ def test_labels_stored_before_an_error_are_named(shell: Shell, pictures: Path, t
     shell("enroll", "a.gallery", "--from", pictures, "--backbone", tiny_bundle, code=1)
     assert "note: 2 of 3 labels were enrolled" in shell.err
     assert list(shell.json("info", "a.gallery")["classes"]) == ["leaf", "rust"]
+
+
+def test_a_first_enrolment_that_fails_leaves_no_gallery(shell: Shell, tiny_bundle: Path, pictures: Path) -> None:
+    Path("bad.jpg").write_bytes(b"no picture")
+    shell.fails("enroll", "new.gallery", "x", "bad.jpg")
+    assert not list(Path().glob("new.gallery*"))
+    shell("enroll", "new.gallery", "leaf", pictures / "leaf", "--backbone", tiny_bundle)
+    shell.fails("enroll", "new.gallery", "x", "bad.jpg")
+    assert "leaf" in shell("info", "new.gallery")

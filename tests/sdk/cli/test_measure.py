@@ -57,3 +57,9 @@ def test_a_sheet_takes_the_place_of_a_sheet_only(
     Path("sheet.png").unlink()
     Path("sheet.png").mkdir()
     assert "sheet.png" in shell.fails(*words)
+
+
+def test_info_of_a_gallery_takes_no_other_options(shell: Shell, gallery: str, tiny_bundle: Path) -> None:
+    for words in (("--precision", "int8"), ("--engine", "onnxruntime"), ("--backbone", tiny_bundle)):
+        assert "must have no other options" in shell.fails("info", gallery, *words)
+    assert f"Hint: info --backbone {tiny_bundle}" in shell.fails("info", tiny_bundle)

@@ -26,6 +26,7 @@ from fieldshot.errors import (
     GalleryError,
     LabelError,
     MissingFileError,
+    OptionError,
     PictureError,
 )
 
@@ -491,3 +492,11 @@ def test_a_gallery_from_before_there_were_views_is_one_of_one(tmp_path: Path, ba
         db.execute("DELETE FROM meta WHERE key IN ('views', 'precision')")
     with Recognizer.open(tmp_path / "a.gallery", backbone=backbone.with_views(3)) as again:
         assert again.backbone.views == 1
+
+
+@pytest.mark.parametrize("version", [1.5, 0.5, True, "1", None])
+def test_a_version_is_a_whole_number(trained: Recognizer, version: object) -> None:
+    before = trained.history()
+    with pytest.raises(OptionError, match="version must be a whole number"):
+        trained.rollback(version)  # type: ignore[arg-type]
+    assert trained.history() == before

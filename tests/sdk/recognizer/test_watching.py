@@ -111,7 +111,10 @@ def test_no_frames() -> None:
     assert list(newest([], double, waiting=1, timeout_s=1)) == []
 
 
-@pytest.mark.parametrize("options", [{"waiting": 0}, {"waiting": True}, {"timeout_s": 0}, {"timeout_s": float("nan")}])
+@pytest.mark.parametrize(
+    "options",
+    [{"waiting": 0}, {"waiting": True}, *({"timeout_s": bad} for bad in (0, float("nan"), float("inf"), "2", True))],
+)
 def test_what_is_no_number_of_frames_or_seconds(options: dict[str, float]) -> None:
     with pytest.raises(OptionError, match="must be"):
         newest([], double, **{"waiting": 1, "timeout_s": None, **options})  # type: ignore[arg-type]
@@ -129,3 +132,55 @@ def test_a_recognizer_watches(tiny_bundle: Path, tmp_path: Path) -> None:
         assert (recognition.label, recognition.engine) == ("light", "onnxruntime float32")
         with pytest.raises(PictureError):
             list(recognizer.watch([np.zeros((0, 0, 3), np.uint8)]))
+
+
+@pytest.mark.parametrize("frames", ["photo.jpg", Path("photo.jpg"), np.zeros((4, 4, 3), np.uint8), None, 7])
+def test_what_is_no_camera(frames: object) -> None:
+    with pytest.raises(
+        OptionError, match=r"frames must be an iterable of pictures \(got \w+\)\. Hint: write a generator"
+    ):
+        newest(frames, double, waiting=1, timeout_s=None)  # type: ignore[arg-type]
+
+
+def test_a_camera_may_use_one_array_for_all_frames() -> None:
+    taken = threading.Event()
+
+    def camera() -> Iterator[np.ndarray]:
+        frame = np.zeros(3, np.uint8)
+        yield frame
+        frame[:] = 9
+        taken.set()
+
+    def answer(frame: np.ndarray) -> int:
+        taken.wait(10)
+        return int(frame[0])
+
+    ((frame, found),) = newest(camera(), answer, waiting=1, timeout_s=10)
+    assert found == frame[0] == 0
+
+
+def test_frames_that_are_no_pictures_are_left_out_where_that_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    def answer(frame: int) -> int:
+        if frame == 1:
+            raise PictureError("frame 1 is cut off")
+        return double(frame)
+
+    def slow() -> Iterator[int]:
+        for frame in range(3):
+            time.sleep(0.05)
+            yield frame
+
+    got = list(newest(slow(), answer, waiting=3, timeout_s=10, skip_unreadable=True))
+    assert got == [(0, 0), (2, 4)]
+    assert "a frame is left out: frame 1 is cut off" in caplog.text
+    with pytest.raises(PictureError, match="frame 1"):
+        list(newest(slow(), answer, waiting=3, timeout_s=10))
+
+
+def test_a_camera_can_be_watched_again() -> None:
+    camera = iter(range(10_000))
+    frames = (time.sleep(0.005) or frame for frame in camera)
+    for _ in range(3):
+        stream = newest(frames, double, waiting=1, timeout_s=10)
+        next(stream)
+        stream.close()
