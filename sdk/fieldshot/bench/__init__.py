@@ -1,13 +1,15 @@
 """Latency: measured by stage, compared with another version, and judged.
 
 `probe` runs in the processes that are measured; `workers` starts them from the copies that `sides` makes, `running`
-takes their samples in turn, `deciding` makes verdicts of them, `gate` joins these, `summary` tells of it. `history`
-keeps results over time and `page` draws them; `budget` says whether a result keeps to what a board is allowed.
+takes their samples in turn, `deciding` makes verdicts of them, `gate` joins these, `comparing` judges stored results,
+`summary` tells of it. `history` keeps results over time and `page` draws them; `budget` says whether a result keeps to
+what a board is allowed.
 """
 
 from __future__ import annotations
 
-from fieldshot.bench.gate import Comparison, compare, gate, gate_result
+from fieldshot.bench.comparing import Comparison, compare, gate_result
+from fieldshot.bench.gate import gate
 from fieldshot.bench.result import Measured, Result, load_result
 from fieldshot.bench.running import run
 

@@ -7,21 +7,21 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from fieldshot.bench.board import board_facts
+from fieldshot.bench.comparing import Comparison, differences, median
 from fieldshot.bench.deciding import FASTER, INCONCLUSIVE, SLOWER, Verdict, comparisons_of, decide, judge, midmean
-from fieldshot.bench.result import Result, on_gpu
-from fieldshot.bench.running import Pair, chosen, run
+from fieldshot.bench.result import on_gpu
+from fieldshot.bench.running import Pair, chosen
 from fieldshot.bench.sides import Side, prepare
 from fieldshot.bench.suites import PER_PROCESS, stages_of
 from fieldshot.bench.thresholds import read_thresholds
-from fieldshot.errors import OptionError
+from fieldshot.errors import MeasurementError, OptionError
 
-__all__ = ["CONTROL", "Comparison", "compare", "gate", "gate_result", "gate_sides"]
+__all__ = ["CONTROL", "gate", "gate_sides"]
 
 BUDGET_S = 170.0
 CONTROL = "reference"  # the workload that no change can touch: where it differs, the comparison was not fair
@@ -31,25 +31,6 @@ CONTROL_THRESHOLD = 0.05
 WALL_THRESHOLD = 0.25
 
 Show = Callable[[str], object]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Verdicts of all benchmarks, and what they stand on."""
-
-    base: str
-    head: str
-    verdicts: list[Verdict]
-    took_s: float
-    times: dict[str, tuple[float, float, str]]  # benchmark -> median of base and of head on the wall, unit
-    absent: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    board: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def slower(self) -> list[Verdict]:
-        """Those that are."""
-        return [verdict for verdict in self.verdicts if verdict.verdict == SLOWER]
 
 
 def gate(
@@ -96,7 +77,7 @@ def gate(
     OptionError, MissingFileError
         If an argument is none of its choices.
     MeasurementError
-        If a side fails.
+        If a side fails, or nothing could be compared: for want of time, or because no benchmark is in both.
     """
     with tempfile.TemporaryDirectory() as folder:
         of_base = prepare(base, Path(folder, "base"), bundle=base_bundle or bundle, options=options)
@@ -151,10 +132,24 @@ def gate_sides(
             show(f"{rounds} rounds, {time.monotonic() - begun:.0f} s; open: {', '.join(still) or 'none'}")
 
     verdicts = decide(measure, {**limits, CONTROL: CONTROL_THRESHOLD}, show=looked)
+    if not limits:
+        raise MeasurementError(
+            f"both sides must have a benchmark in common: nothing could be compared (got {_told(pair.absent)})",
+            hint="name others with suite",
+        )
+    judged = {of.name for of in verdicts}
+    if judged.isdisjoint(limits):
+        raise MeasurementError(
+            f"the time must do for a round: nothing could be compared (got {budget_s:g} s,"
+            f" of which making ready took {time.monotonic() - begun:.0f} s)",
+            hint=f"allow it more time, such as {BUDGET_S:.0f} s, or name fewer benchmarks",
+        )
+    # A round measures all that is open: what is missing after one, the system does not tell.
+    absent = {**pair.absent, **{name: "not told by this system" for name in limits if name not in judged}}
     if clock == "wall":
         verdicts = [of._replace(clock=clock) for of in verdicts]
     verdicts = [_with_wall(of, walls.get(of.name, []), len(limits) + 1) for of in verdicts]
-    notes = _notes(pair.facts["base"], pair.facts["head"])
+    notes = differences(pair.facts["base"], pair.facts["head"])
     control = next((of for of in verdicts if of.name == CONTROL), None)
     if control is not None and control.verdict in (SLOWER, FASTER):
         notes.append(f"the reference workload took {control.ratio:.2f} times as long beside head: nothing is decided")
@@ -165,9 +160,9 @@ def gate_sides(
         verdicts=[of for of in verdicts if of.name != CONTROL],
         took_s=time.monotonic() - begun,
         times={
-            name: (_median(pair.walls["base"][name]), _median(pair.walls["head"][name]), _unit(name)) for name in limits
+            name: (median(pair.walls["base"][name]), median(pair.walls["head"][name]), _unit(name)) for name in limits
         },
-        absent=pair.absent,
+        absent=absent,
         notes=notes,
         board=board_facts(),
     )
@@ -212,84 +207,8 @@ def _in_twos(logs: Sequence[float]) -> list[float]:
     return [sum(logs[at : at + 2]) / len(logs[at : at + 2]) for at in range(0, len(logs), 2)]
 
 
-def compare(
-    base: Result, head: Result, *, thresholds: str | os.PathLike[str] | None = None, names: tuple[str, str] = ("", "")
-) -> Comparison:
-    """Judge two stored results, by their processor times over those of the reference workload beside them.
-
-    They were not measured in turn: what changed in the machine from one to the other, and is not in the reference
-    workload, looks as if fieldshot had changed. `gate` is the sharper tool.
-    """
-    of_base = {of.name: of for of in base.stages}
-    shared = [of for of in head.stages if of.name in of_base]
-    limits = read_thresholds([of.name for of in shared], thresholds)
-    wall = on_gpu(base.facts) or on_gpu(head.facts)
-    verdicts = [
-        judge(of.name, of.logs(wall), limits[of.name], comparisons=len(shared), other=of_base[of.name].logs(wall))
-        for of in shared
-    ]
-    if wall:
-        verdicts = [of._replace(clock="wall") for of in verdicts]
-    notes = _notes(base.facts, head.facts)
-    for name in ("board", "cpu", "machine", "governor", "power_mode"):
-        if base.board.get(name) != head.board.get(name):
-            notes.append(f"{name} differs: {base.board.get(name)} and {head.board.get(name)}")
-    if base.cores != head.cores:
-        notes.append(f"cores differ: {base.cores} and {head.cores}")
-    missing = {of.name: "not in head" for of in base.stages if of.name not in limits}
-    missing |= {of.name: "not in base" for of in head.stages if of.name not in limits}
-    return Comparison(
-        base=names[0] or base.commit,
-        head=names[1] or head.commit,
-        verdicts=verdicts,
-        took_s=0.0,
-        times={of.name: (_median(of_base[of.name].wall), _median(of.wall), of.unit) for of in shared},
-        absent=missing,
-        notes=notes,
-        board=head.board,
-    )
-
-
-def gate_result(
-    base: Result,
-    *,
-    bundle: Path | None = None,
-    pictures: Sequence[Path] | None = None,
-    thresholds: str | os.PathLike[str] | None = None,
-    rounds: int = 10,
-    options: Mapping[str, str] = MappingProxyType({}),
-    names: tuple[str, str] = ("", ""),
-) -> Comparison:
-    """Measure this fieldshot as a stored result was, and compare; OptionError if that is of another machine."""
-    here = board_facts()
-    for name in ("board", "cpu", "machine"):
-        if base.board.get(name) != here.get(name):
-            raise OptionError(
-                f"a stored base must be of this machine (got {name} {base.board.get(name)}, here {here.get(name)})",
-                hint="name a commit or a wheel, which is measured beside head",
-            )
-    suite = ",".join(of.name for of in base.stages)
-    head = run(bundle, pictures, suite=suite, rounds=rounds, cores=base.cores, options=options)
-    return compare(base, head, thresholds=thresholds, names=names)
-
-
-def _notes(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
-    """What differs besides the code: whoever reads a verdict must know."""
-    notes = []
-    for name in ("python", "numpy", "head"):
-        if base.get(name) != head.get(name):
-            notes.append(f"{name} differs: {base.get(name)} and {head.get(name)}")
-    contracts = [side["backbone"]["contract"] for side in (base, head)]
-    if contracts[0] != contracts[1]:
-        notes.append("the backbones differ")
-    engines = [side["backbone"]["engine"] for side in (base, head)]
-    if engines[0] != engines[1]:
-        notes.append(f"the engines differ: {engines[0]} and {engines[1]}")
-    return notes
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2] if values else math.nan
+def _told(absent: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} not in {reason}" for name, reason in absent.items())
 
 
 def _unit(name: str) -> str:

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
+from fieldshot.bench.comparing import Comparison
 from fieldshot.bench.deciding import INCONCLUSIVE, SLOWER, Verdict
-from fieldshot.bench.gate import Comparison
 
 __all__ = ["HEADER", "headline", "junit", "markdown", "rows", "to_json"]
 

@@ -16,8 +16,9 @@ import pytest
 
 from fieldshot.bench import compare, gate, gate_result, summary
 from fieldshot.bench.board import board_facts
+from fieldshot.bench.comparing import Comparison
 from fieldshot.bench.deciding import Verdict
-from fieldshot.bench.gate import CONTROL, Comparison, _with_wall, gate_sides, ratios, wall_ratios
+from fieldshot.bench.gate import CONTROL, _with_wall, gate_sides, ratios, wall_ratios
 from fieldshot.bench.result import Result, load_result, on_gpu
 from fieldshot.bench.running import chosen
 from fieldshot.bench.sides import prepare
@@ -54,14 +55,24 @@ def test_a_slow_down_of_head_is_seen(tiny_bundle: Path, tmp_path: Path) -> None:
     assert not list(base.root.glob("work-*"))
 
 
-def test_what_a_side_does_not_have_is_left_out(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_what_a_side_does_not_have_is_left_out(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base, head = (prepare(None, tmp_path / name, bundle=tiny_bundle) for name in ("base", "head"))
     old = base.root / "fieldshot/head/fewshot.py"
     old.write_text(old.read_text("utf-8").replace("def adapt(", "def look("), "utf-8")
-    found = gate_sides(base, head, chosen(None, tmp_path), suite="predict,adapt", budget_s=1e-3)
-    assert list(found.absent) == ["adapt"]
+    pictures = chosen(None, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("fieldshot.bench.deciding.MOST", 1)
+        patch.setattr("fieldshot.bench.running._per_process", lambda cold, names: {})  # a system that tells no memory
+        found = gate_sides(base, head, pictures, suite="predict,adapt,memory")
+    assert list(found.absent) == ["adapt", "memory"]
     assert "base: AttributeError" in found.absent["adapt"]
-    assert found.verdicts == []  # the time was up before the first round
+    assert [(of.name, of.verdict) for of in found.verdicts] == [("predict", "inconclusive")]
+    with pytest.raises(MeasurementError, match=r"nothing could be compared \(got 0.001 s.*allow it more time"):
+        gate_sides(base, head, pictures, suite="predict,adapt", budget_s=1e-3)
+    with pytest.raises(MeasurementError, match=r"nothing could be compared \(got adapt not in base: AttributeError"):
+        gate_sides(base, head, pictures, suite="adapt")
 
 
 def test_a_side_that_fails(tmp_path: Path) -> None:
@@ -150,6 +161,8 @@ def test_stored_results(make_result: Make, tmp_path: Path) -> None:
     assert found.notes == []
     other = dataclasses.replace(head, board={**head.board, "governor": "powersave"}, cores=2)
     assert compare(base, other).notes == ["governor differs: None and powersave", "cores differ: 1 and 2"]
+    with pytest.raises(MeasurementError, match=r"nothing could be compared \(got decode, predict, open and memory\)"):
+        compare(base, make_result({"memory": 99.0}))
     with pytest.raises(OptionError, match="must be of this machine"):
         gate_result(base)
 

@@ -1,0 +1,131 @@
+"""Two results judged, and a stored one beside what this fieldshot takes now."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from fieldshot.bench.board import board_facts
+from fieldshot.bench.deciding import SLOWER, Verdict, judge
+from fieldshot.bench.result import Result, on_gpu
+from fieldshot.bench.running import run
+from fieldshot.bench.thresholds import read_thresholds
+from fieldshot.errors import MeasurementError, OptionError
+
+__all__ = ["Comparison", "compare", "differences", "gate_result", "median"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Verdicts of all benchmarks, and what they stand on."""
+
+    base: str
+    head: str
+    verdicts: list[Verdict]
+    took_s: float
+    times: dict[str, tuple[float, float, str]]  # benchmark -> median of base and of head on the wall, unit
+    absent: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    board: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def slower(self) -> list[Verdict]:
+        """Those that are."""
+        return [verdict for verdict in self.verdicts if verdict.verdict == SLOWER]
+
+
+def compare(
+    base: Result, head: Result, *, thresholds: str | os.PathLike[str] | None = None, names: tuple[str, str] = ("", "")
+) -> Comparison:
+    """Judge two stored results, by their processor times over those of the reference workload beside them.
+
+    They were not measured in turn: what changed in the machine from one to the other, and is not in the reference
+    workload, looks as if fieldshot had changed. `gate` is the sharper tool.
+
+    Raises
+    ------
+    MeasurementError
+        If they have no benchmark in common.
+    """
+    of_base = {of.name: of for of in base.stages}
+    shared = [of for of in head.stages if of.name in of_base]
+    if not shared:
+        raise MeasurementError(
+            "two results must have a benchmark in common: nothing could be compared"
+            f" (got {', '.join(of_base)} and {', '.join(of.name for of in head.stages)})",
+            hint="measure both with the same --suite",
+        )
+    limits = read_thresholds([of.name for of in shared], thresholds)
+    wall = on_gpu(base.facts) or on_gpu(head.facts)
+    verdicts = [
+        judge(of.name, of.logs(wall), limits[of.name], comparisons=len(shared), other=of_base[of.name].logs(wall))
+        for of in shared
+    ]
+    if wall:
+        verdicts = [of._replace(clock="wall") for of in verdicts]
+    notes = differences(base.facts, head.facts)
+    for name in ("board", "cpu", "machine", "governor", "power_mode"):
+        if base.board.get(name) != head.board.get(name):
+            notes.append(f"{name} differs: {base.board.get(name)} and {head.board.get(name)}")
+    if base.cores != head.cores:
+        notes.append(f"cores differ: {base.cores} and {head.cores}")
+    missing = {of.name: "not in head" for of in base.stages if of.name not in limits}
+    missing |= {of.name: "not in base" for of in head.stages if of.name not in limits}
+    return Comparison(
+        base=names[0] or base.commit,
+        head=names[1] or head.commit,
+        verdicts=verdicts,
+        took_s=0.0,
+        times={of.name: (median(of_base[of.name].wall), median(of.wall), of.unit) for of in shared},
+        absent=missing,
+        notes=notes,
+        board=head.board,
+    )
+
+
+def gate_result(
+    base: Result,
+    *,
+    bundle: Path | None = None,
+    pictures: Sequence[Path] | None = None,
+    thresholds: str | os.PathLike[str] | None = None,
+    rounds: int = 10,
+    options: Mapping[str, str] = MappingProxyType({}),
+    names: tuple[str, str] = ("", ""),
+) -> Comparison:
+    """Measure this fieldshot as a stored result was, and compare; OptionError if that is of another machine."""
+    here = board_facts()
+    for name in ("board", "cpu", "machine"):
+        if base.board.get(name) != here.get(name):
+            raise OptionError(
+                f"a stored base must be of this machine (got {name} {base.board.get(name)}, here {here.get(name)})",
+                hint="name a commit or a wheel, which is measured beside head",
+            )
+    suite = ",".join(of.name for of in base.stages)
+    head = run(bundle, pictures, suite=suite, rounds=rounds, cores=base.cores, options=options)
+    return compare(base, head, thresholds=thresholds, names=names)
+
+
+def differences(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    """What differs besides the code: whoever reads a verdict must know."""
+    notes = []
+    for name in ("python", "numpy", "head"):
+        if base.get(name) != head.get(name):
+            notes.append(f"{name} differs: {base.get(name)} and {head.get(name)}")
+    contracts = [side["backbone"]["contract"] for side in (base, head)]
+    if contracts[0] != contracts[1]:
+        notes.append("the backbones differ")
+    engines = [side["backbone"]["engine"] for side in (base, head)]
+    if engines[0] != engines[1]:
+        notes.append(f"the engines differ: {engines[0]} and {engines[1]}")
+    return notes
+
+
+def median(values: Sequence[float]) -> float:
+    """Of any number of values; not a number where there are none."""
+    return sorted(values)[len(values) // 2] if values else math.nan
