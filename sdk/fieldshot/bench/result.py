@@ -80,7 +80,7 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in files."""
-        document = {"format": FORMAT, **asdict(self)}
+        document = {"fieldshot": "bench", "format": FORMAT, **asdict(self)}
         document["stages"] = [{**of.summary(), **asdict(of)} for of in self.stages]
         return document
 

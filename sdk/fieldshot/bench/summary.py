@@ -80,7 +80,7 @@ def junit(comparison: Comparison) -> str:
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
     """For programs."""
-    document = asdict(comparison)
+    document: dict[str, Any] = {"fieldshot": "comparison", **asdict(comparison)}
     document["verdicts"] = [of._asdict() for of in comparison.verdicts]
     document["headline"] = headline(comparison)
     return document

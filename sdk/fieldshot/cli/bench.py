@@ -8,9 +8,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fieldshot.cli.bench_options import (
+    Below,
+    add_json,
+    add_judged,
+    add_measured,
+    add_runs,
+    check_files,
+    check_unused,
+    pictures,
+    stated,
+)
 from fieldshot.cli.console import add_command, print_json, print_table, progress, shown
-from fieldshot.cli.engines import add_engine, add_precision
-from fieldshot.cli.places import check_document, check_file
 
 if TYPE_CHECKING:
     from fieldshot.bench import Comparison
@@ -38,12 +47,12 @@ def register(commands: Commands) -> None:
         "  fieldshot bench compare before.json after.json\n"
         "  fieldshot bench gate --base origin/main\n",
     )
-    _add_measured(bench)
+    add_measured(bench)
     bench.add_argument("--rounds", type=int, default=3, metavar="N", help="processes (default: %(default)s)")
     bench.add_argument("--cores", type=int, metavar="N", help="cores that they may use (default: all)")
     bench.add_argument("--history", type=Path, metavar="FILE", help="append the result as a line of JSON")
-    _add_json(bench)
-    below = bench.add_subparsers(title="commands", metavar="COMMAND")
+    add_json(bench)
+    below = bench.add_subparsers(title="commands", metavar="COMMAND", action=Below)
 
     compare = add_command(
         below,
@@ -54,7 +63,7 @@ def register(commands: Commands) -> None:
     )
     compare.add_argument("base", type=Path, metavar="BASE")
     compare.add_argument("head", type=Path, metavar="HEAD")
-    _add_judged(compare)
+    add_judged(compare)
 
     gate = add_command(
         below,
@@ -68,7 +77,7 @@ def register(commands: Commands) -> None:
     gate.add_argument("--base", required=True, metavar="REF|WHEEL|JSON", help="a commit, a wheel, or a stored result")
     gate.add_argument("--head", metavar="REF|WHEEL", help="(default: the fieldshot that runs)")
     gate.add_argument("--base-backbone", type=Path, metavar="BUNDLE", help="bundle of base (default: as of head)")
-    _add_measured(gate)
+    add_measured(gate)
     gate.add_argument(
         "--budget-s",
         type=float,
@@ -77,7 +86,7 @@ def register(commands: Commands) -> None:
         help="seconds after which no further round is begun (default: %(default)s)",
     )
     gate.add_argument("--cores", type=int, default=1, metavar="N", help="that both sides share (default: %(default)s)")
-    _add_judged(gate)
+    add_judged(gate)
 
     report = add_command(
         below,
@@ -99,73 +108,23 @@ def register(commands: Commands) -> None:
     )
     budget.add_argument("budget", type=Path, metavar="FILE", help="JSON: board -> benchmark -> most ms (p95) or MB")
     budget.add_argument("--result", type=Path, metavar="FILE", help="of --json, instead of measuring now")
-    budget.add_argument("--backbone", type=Path, metavar="BUNDLE", help="bundle to use (default: the embedded one)")
-    budget.add_argument("--pictures", type=Path, metavar="DIR", help="folder of pictures (default: drawn ones)")
+    add_runs(budget)
     budget.add_argument("--rounds", type=int, default=3, metavar="N", help="processes (default: %(default)s)")
-    _add_json(budget)
-
-
-def _add_measured(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backbone", type=Path, metavar="BUNDLE", help="bundle to use (default: the embedded one)")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="folder of pictures (default: drawn ones)")
-    add_engine(parser)
-    add_precision(parser)
-    parser.add_argument(
-        "--suite",
-        default="default",
-        metavar="NAME",
-        help="quick, default, full, or benchmarks between commas (default: %(default)s)",
-    )
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to a file (default: print it)")
-
-
-def _add_judged(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--thresholds", type=Path, metavar="FILE", help="JSON: benchmark -> change that is level still")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="append a summary for a pull request")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
-    parser.add_argument("--strict", action="store_true", help="exit with 4 where something is inconclusive")
-    _add_json(parser)
-
-
-def _pictures(folder: Path | None) -> list[Path] | None:
-    from fieldshot import images
-
-    return images.find(folder) if folder else None
-
-
-def _options(arguments: argparse.Namespace) -> dict[str, str]:
-    """Engine and precision, where they were stated: a version that knows neither is measured too."""
-    engine = {} if arguments.engine == "auto" else {"engine": arguments.engine}
-    return engine if arguments.precision is None else {**engine, "precision": arguments.precision}
-
-
-def _check_files(arguments: argparse.Namespace) -> None:
-    """Refuse files that cannot be written, or that hold something else, before anything is measured."""
-    from fieldshot.bench.page import MARK
-
-    if getattr(arguments, "json", None) not in (None, "-"):
-        check_document(Path(arguments.json))
-    for name, mark in (("junit", b"<testsuite"), ("out", MARK), ("history", b'{"')):
-        path = getattr(arguments, name, None)
-        if isinstance(path, Path):
-            check_file(path, mark)
+    add_json(budget)
 
 
 def _bench(arguments: argparse.Namespace) -> None:
     from fieldshot import bench
 
-    _check_files(arguments)
+    check_files(arguments, "bench", inputs=("backbone",))
     with progress("bench") as show:
         result = bench.run(
             arguments.backbone,
-            _pictures(arguments.pictures),
+            pictures(arguments.pictures),
             suite=arguments.suite,
             rounds=arguments.rounds,
             cores=arguments.cores,
-            options=_options(arguments),
+            options=stated(arguments),
             progress=show,
         )
     if arguments.history:
@@ -194,7 +153,7 @@ def _bench(arguments: argparse.Namespace) -> None:
 def _compare(arguments: argparse.Namespace) -> int:
     from fieldshot import bench
 
-    _check_files(arguments)
+    check_files(arguments, "comparison", inputs=("base", "head", "thresholds"))
     base, head = bench.load_result(arguments.base), bench.load_result(arguments.head)
     names = (os.fspath(arguments.base), os.fspath(arguments.head))
     return _tell(bench.compare(base, head, thresholds=arguments.thresholds, names=names), arguments)
@@ -203,14 +162,19 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _gate(arguments: argparse.Namespace) -> int:
     from fieldshot import bench
 
-    _check_files(arguments)
+    check_files(arguments, "comparison", inputs=("base", "head", "thresholds", "backbone", "base_backbone"))
     shared = {
         "bundle": arguments.backbone,
-        "pictures": _pictures(arguments.pictures),
+        "pictures": pictures(arguments.pictures),
         "thresholds": arguments.thresholds,
-        "options": _options(arguments),
+        "options": stated(arguments),
     }
     if arguments.base.endswith(".json"):
+        check_unused(
+            arguments,
+            "a stored base, which says what is measured",
+            {"suite": "default", "base_backbone": None, "head": None, "budget_s": 170.0, "cores": 1},
+        )
         names = (arguments.base, "this fieldshot")
         comparison = bench.gate_result(bench.load_result(arguments.base), names=names, **shared)
     else:
@@ -256,7 +220,7 @@ def _report(arguments: argparse.Namespace) -> None:
     from fieldshot.bench.history import load_history
     from fieldshot.bench.page import page
 
-    _check_files(arguments)
+    check_files(arguments, inputs=("history",))
     entries = [entry for path in arguments.history for entry in load_history(path)]
     page(sorted(entries, key=lambda entry: entry.when), arguments.out)
     print(f"report: {shown(arguments.out)}")
@@ -267,21 +231,29 @@ def _budget(arguments: argparse.Namespace) -> int:
     from fieldshot.bench.board import board_facts
     from fieldshot.bench.budget import PARTS, check, read_budget
 
-    _check_files(arguments)
+    check_files(arguments, "budget", inputs=("budget", "result", "backbone"))
+    if arguments.result:
+        check_unused(
+            arguments,
+            "--result",
+            {"backbone": None, "pictures": None, "engine": "auto", "precision": None, "rounds": 3},
+        )
     result = bench.load_result(arguments.result) if arguments.result else None
     budget = read_budget(arguments.budget, board_facts() if result is None else result.board)
     if result is None:
         with progress("bench") as show:
             result = bench.run(
                 arguments.backbone,
-                _pictures(arguments.pictures),
+                pictures(arguments.pictures),
                 suite=",".join([*budget, *PARTS]),
                 rounds=arguments.rounds,
+                options=stated(arguments),
                 progress=show,
             )
     checks = check(result, budget)
     if arguments.json:
-        print_json([{**of._asdict(), "kept": of.kept} for of in checks], arguments.json)
+        document = {"fieldshot": "budget", "checks": [{**of._asdict(), "kept": of.kept} for of in checks]}
+        print_json(document, arguments.json)
     if arguments.json != "-":
         print_table(
             ["benchmark", "p95", "allowed", "unit", "kept"],

@@ -124,7 +124,7 @@ def _eval(arguments: argparse.Namespace) -> None:
     methods = select(arguments.methods or ["fieldshot"])
     # What will be written must be writable before hours of work, not after.
     if arguments.json not in (None, "-"):
-        check_document(Path(arguments.json))
+        check_document(Path(arguments.json), report_folder.KIND)
     if arguments.out is not None:
         report_folder.check(arguments.out)
     backbones: list[Backbone] = []
@@ -245,6 +245,7 @@ def _document(arguments: argparse.Namespace, backbones: Sequence[Backbone], rows
     facts = [backbone.info() for backbone in backbones]
     folders = arguments.files
     return {
+        "fieldshot": report_folder.KIND,
         **({"folder": folders[0]} if len(folders) == 1 else {"folders": folders}),
         **({"backbone": facts[0] if facts else None} if len(facts) < 2 else {"backbones": facts}),
         "seed": arguments.seed,

@@ -2,38 +2,61 @@
 
 from __future__ import annotations
 
-import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from fieldshot.errors import OptionError
 
-__all__ = ["check_document", "check_file"]
+__all__ = ["check_apart", "check_document", "check_file", "check_text"]
 
 # So far into a file its mark stands.
 _HEAD_BYTES = 4096
 
 
-def check_document(path: Path) -> None:
+def check_document(path: Path, kind: str) -> None:
     """Refuse a place for a JSON document that cannot be written, or that holds something else.
+
+    Parameters
+    ----------
+    path : Path
+    kind : str
+        What stands under the document's first name, ``"fieldshot"``: only one of the same kind is replaced.
 
     Raises
     ------
     OptionError
-        If there is a file that is neither empty nor JSON.
+        If there is a file that is neither empty nor such a document.
     OSError
         If it cannot be written.
     """
-    _check_writable(path)
-    if path.is_file():
-        with path.open("rb") as file:
-            start = file.read(1)  # of a file of embeddings no more is read
-            if not start or (start == b"{" and _is_json(start + file.read())):
-                return
-        raise _refusal(path, "a JSON document")
+    head = _head(path)
+    if head and not re.match(rb'\s*\{\s*"fieldshot":\s*"%s"' % kind.encode(), head):
+        raise _refusal(path, f"a JSON document of fieldshot ({kind}) to be replaced")
 
 
-def check_file(path: Path, mark: bytes) -> None:
+def check_file(path: Path, mark: bytes, *, appended: bool = False) -> None:
     """Refuse a place for a file that cannot be written, or that holds one without `mark` near its start.
+
+    Parameters
+    ----------
+    path : Path
+    mark : bytes
+    appended : bool
+        The file is added to, and not replaced.
+
+    Raises
+    ------
+    OptionError, OSError
+        As `check_document`.
+    """
+    head = _head(path)
+    if head and mark not in head:
+        raise _refusal(path, f"one that fieldshot wrote to be {'appended to' if appended else 'replaced'}")
+
+
+def check_text(path: Path) -> None:
+    """Refuse a place for text to be appended that cannot be written, or that holds something else than text.
 
     Raises
     ------
@@ -42,10 +65,33 @@ def check_file(path: Path, mark: bytes) -> None:
     """
     _check_writable(path)
     if path.is_file():
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-        if head and mark not in head:
-            raise _refusal(path, "one that fieldshot wrote")
+        try:
+            path.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise _refusal(path, "UTF-8 text to be appended to") from error
+
+
+def check_apart(path: Path, inputs: Iterable[Path]) -> None:
+    """Refuse a place that the same command reads.
+
+    Raises
+    ------
+    OptionError
+        If it is one of them.
+    """
+    if path.resolve() in {each.resolve() for each in inputs}:
+        raise OptionError(
+            f"{path} must be another file than those that are read (got one of them)", hint="name another place"
+        )
+
+
+def _head(path: Path) -> bytes:
+    """What a file begins with, of a place that can be written; empty where there is none."""
+    _check_writable(path)
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(_HEAD_BYTES)
 
 
 def _check_writable(path: Path) -> None:
@@ -60,16 +106,8 @@ def _check_writable(path: Path) -> None:
         path.unlink()
 
 
-def _is_json(content: bytes) -> bool:
-    try:
-        json.loads(content)
-    except ValueError:
-        return False
-    return True
-
-
 def _refusal(path: Path, wanted: str) -> OptionError:
     return OptionError(
-        f"{path} must be a new file, or {wanted} to be replaced (got a file of another kind)",
+        f"{path} must be a new file, or {wanted} (got a file of another kind)",
         hint="name another place, or take that file away",
     )

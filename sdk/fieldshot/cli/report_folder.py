@@ -15,7 +15,10 @@ from fieldshot.errors import MissingDependencyError
 if TYPE_CHECKING:
     from fieldshot.evaluation import Row
 
-__all__ = ["ROWS", "check", "left_out", "write"]
+__all__ = ["KIND", "ROWS", "check", "left_out", "write"]
+
+KIND = "evaluation"
+"""What a result says that it is."""
 
 ROWS = "rows.jsonl"
 """Name of the file of finished rows."""
@@ -34,7 +37,7 @@ def check(folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     check_file(folder / ROWS, b'{"key": ')
-    check_document(folder / _RESULT)
+    check_document(folder / _RESULT, KIND)
     check_file(folder / _PAGE, MARK)
 
 

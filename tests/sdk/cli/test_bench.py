@@ -96,15 +96,80 @@ def test_budget(shell: Shell, results: tuple[Path, Path], tiny_bundle: Path) -> 
 
 
 def test_no_file_that_holds_something_else_is_replaced(shell: Shell, tiny_bundle: Path) -> None:
-    Path("mine").write_bytes(b"PK something of mine")
+    mine = b"PK something of mine\xff"
+    Path("mine").write_bytes(mine)
     quick = ("--suite", "decode", "--rounds", 1, "--backbone", tiny_bundle)
     for words in (
         ("bench", *quick, "--json", "mine"),
         ("bench", *quick, "--history", "mine"),
+        ("bench", "gate", "--base", "HEAD", "--suite", "decode", "--markdown", "mine"),
         ("bench", "gate", "--base", "HEAD", "--suite", "decode", "--junit", "mine"),
         ("bench", "gate", "--base", "HEAD", "--suite", "decode", "--json", "mine"),
         ("bench", "report", "none.jsonl", "--out", "mine"),
         ("bench", "budget", "none.json", "--json", "mine"),
     ):
         assert "mine" in shell.fails(*words), words
-    assert Path("mine").read_bytes() == b"PK something of mine"
+    assert Path("mine").read_bytes() == mine
+    assert "to be appended to" in shell.fails("bench", *quick, "--history", "mine")
+
+
+def test_nothing_that_is_read_is_written(shell: Shell, results: tuple[Path, Path]) -> None:
+    base, head = results
+    Path("budget.json").write_text('{"*": {"predict": 1000}}')
+    Path("limits.json").write_text('{"predict": 0.1}')
+    compare = ("bench", "compare", base, head)
+    for words in (
+        (*compare, "--json", f"../{Path.cwd().name}/base.json"),
+        (*compare, "--thresholds", "limits.json", "--json", "limits.json"),
+        (*compare, "--thresholds", "limits.json", "--markdown", "limits.json"),
+        ("bench", "gate", "--base", base, "--json", base),
+        ("bench", "budget", "budget.json", "--result", base, "--json", "budget.json"),
+        ("bench", "budget", "budget.json", "--result", base, "--json", base),
+        ("bench", "report", "limits.json", "--out", "limits.json"),
+    ):
+        before = {path: path.read_bytes() for path in Path().glob("*.json")}
+        assert "must be another file than those that are read" in shell.fails(*words), words
+        assert {path: path.read_bytes() for path in Path().glob("*.json")} == before
+
+
+def test_only_a_document_of_the_same_kind_is_replaced(shell: Shell, results: tuple[Path, Path]) -> None:
+    base, _ = results
+    Path("budget.json").write_text('{"*": {"predict": 1000}}')
+    Path("other.json").write_bytes(base.read_bytes())
+    compare = ("bench", "compare", base, base)
+    for words in (compare, ("bench", "budget", "budget.json", "--result", base)):
+        assert "must be a new file" in shell.fails(*words, "--json", "other.json")
+        shell(*words, "--json", f"{words[1]}.out")
+        shell(*words, "--json", f"{words[1]}.out")
+    assert json.loads(Path("budget.out").read_text())["checks"][0]["kept"]
+    assert "must be a new file" in shell.fails(*compare, "--json", "budget.out")
+    assert Path("other.json").read_bytes() == base.read_bytes()
+
+
+def test_options_that_nothing_would_read(shell: Shell, results: tuple[Path, Path]) -> None:
+    base, _ = results
+    for words in (("--suite", "predict"), ("--history", "h"), ("--json", "c"), ("--rounds", 9)):
+        shell("bench", *words, "compare", base, base, code=2)
+        assert f"{words[0]} must stand after compare" in shell.err
+    assert not Path("c").exists()
+    shell("bench", "--debug", "compare", base, base)
+    for words in (("--suite", "predict"), ("--base-backbone", "b"), ("--head", "HEAD")):
+        assert f"{words[0]} must be left out" in shell.fails("bench", "gate", "--base", base, *words)
+    Path("budget.json").write_text('{"*": {"predict": 1000}}')
+    error = shell.fails("bench", "budget", "budget.json", "--result", base, "--precision", "int8")
+    assert "--precision must be left out beside --result" in error
+
+
+def test_a_budget_of_a_precision_that_the_bundle_lacks(shell: Shell, tiny_bundle: Path) -> None:
+    Path("budget.json").write_text('{"*": {"predict": 1000}}')
+    words = ("budget.json", "--backbone", tiny_bundle, "--rounds", 1)
+    assert "int8" in shell.fails("bench", "budget", *words, "--precision", "int8")
+    shell("bench", "budget", *words, "--engine", "onnxruntime")
+
+
+def test_a_comparison_of_nothing_fails(shell: Shell, results: tuple[Path, Path]) -> None:
+    base, _ = results
+    other = json.loads(base.read_text())
+    other["stages"] = [{**other["stages"][0], "name": "decode"}]
+    Path("other.json").write_text(json.dumps(other))
+    assert "nothing could be compared" in shell.fails("bench", "compare", base, "other.json", "--strict")

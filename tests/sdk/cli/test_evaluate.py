@@ -44,7 +44,7 @@ def test_one_folder(shell: Shell, pictures: Path, tiny_bundle: Path) -> None:
     assert " ".join(head) == "ways shots queries episodes accuracy % +- 95 % worst 10 % ECE % fit ms"
     assert [line[:4] for line in lines] == [["3", "1", "4", "5"], ["3", "2", "4", "5"]]
     written = json.loads(Path("result.json").read_text())
-    assert set(written) == {"folder", "backbone", "seed", "rows"}
+    assert set(written) == {"fieldshot", "folder", "backbone", "seed", "rows"}
     assert (written["folder"], written["backbone"]["name"], written["seed"]) == (str(pictures), "tiny-0", 7)
     assert [row["shots"] for row in written["rows"]] == [1, 2]
     assert written["rows"][0]["data"] == "pictures / tiny-0"
@@ -57,7 +57,7 @@ def test_several_folders_and_backbones(shell: Shell, pictures: Path, tiny_bundle
     shutil.copytree(pictures, "again/pictures")
     words = ["eval", pictures, "--backbone", tiny_bundle, "again/pictures", ready, *FEW, "--backbone", other]
     document = shell.json(*words)
-    assert set(document) == {"folders", "backbones", "seed", "rows"}
+    assert set(document) == {"fieldshot", "folders", "backbones", "seed", "rows"}
     names = list(dict.fromkeys(row["data"] for row in document["rows"]))
     assert names == [
         f"{pictures} / tiny-0", f"{pictures} / tiny-1", "again/pictures / tiny-0", "again/pictures / tiny-1", "ready",
@@ -180,9 +180,10 @@ def test_what_cannot_be_is_said_before_anything_is_embedded(
 
 
 def test_a_result_that_is_there_stays_until_there_is_a_new_one(shell: Shell, ready: str) -> None:
-    Path("result.json").write_text('{"old": 1}')
+    old = '{"fieldshot": "evaluation", "old": 1}'
+    Path("result.json").write_text(old)
     shell.fails("eval", ready, "--ways", 99, "--json", "result.json")
-    assert Path("result.json").read_text() == '{"old": 1}'
+    assert Path("result.json").read_text() == old
     shell.fails("eval", ready, "--ways", 99, "--json", "new.json")
     assert not Path("new.json").exists()
     shell("eval", ready, *FEW, "--json", "result.json")
@@ -197,11 +198,19 @@ def test_what_is_no_result_is_not_replaced(shell: Shell, ready: str, monkeypatch
     monkeypatch.setattr("fieldshot.evaluation.evaluate", None)
     # What stands after --json is its FILE, even where a data set was meant.
     error = shell.fails("eval", "--json", "keep.npz", ready)
-    assert "keep.npz must be a new file, or a JSON document to be replaced" in error
+    assert "keep.npz must be a new file, or a JSON document of fieldshot (evaluation) to be replaced" in error
     assert Path("keep.npz").read_bytes() == Path(ready).read_bytes()
-    for name, text in [("result.json", "{words}"), ("report.html", "<!doctype html>"), ("rows.jsonl", "[1]\n[2")]:
+    mine = '{"rows": [], "fieldshot": "evaluation"}'
+    Path("mine.json").write_text(mine)
+    assert "mine.json must be a new file" in shell.fails("eval", ready, *FEW, "--json", "mine.json")
+    for name, text in [
+        ("result.json", mine),
+        ("result.json", "{words}"),
+        ("report.html", "<!doctype html>"),
+        ("rows.jsonl", "[1]\n[2"),
+    ]:
         folder = Path(f"with {name}")
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / name).write_text(text)
         assert f"{folder / name} must be a new file" in shell.fails("eval", ready, *FEW, "--out", folder)
         assert (folder / name).read_text() == text
@@ -225,14 +234,14 @@ def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(shell: S
 
 @pytest.mark.parametrize(
     "earlier",
-    ["{}", '{"figures": {"b.png": 1}}', '{"figures": 1}', '{"figures": [1, "../a.png", "/a.png", "a.txt", "..", ""]}'],
+    ["", ', "figures": {"b.png": 1}', ', "figures": 1', ', "figures": [1, "../a.png", "/a.png", "a.txt", "..", ""]'],
 )
 def test_an_earlier_result_that_is_something_else_takes_nothing_along(shell: Shell, ready: str, earlier: str) -> None:
     pytest.importorskip("matplotlib")
     Path("measured").mkdir()
     for name in ("a.png", "measured/a.txt", "measured/a.png"):
         Path(name).touch()
-    Path("measured/result.json").write_text(earlier)
+    Path("measured/result.json").write_text('{"fieldshot": "evaluation"' + earlier + "}")
     shell("eval", ready, *FEW, "--out", "measured")
     assert all(Path(name).exists() for name in ("a.png", "measured/a.txt", "measured/a.png"))
 
