@@ -59,10 +59,18 @@ def read_budget(path: str | os.PathLike[str], board: Mapping[str, object]) -> di
         raise OptionError(f"{place} must be JSON (got: {error})") from error
     if not isinstance(boards, dict) or not all(isinstance(of, dict) for of in boards.values()):
         raise OptionError(f"{place} must hold an object for each board (got others)", hint='{"*": {"recognize": 30}}')
+    nameless = [key for key, of in boards.items() if not key.strip() or not of]
+    if nameless:
+        raise OptionError(
+            f"{place} must name boards, and benchmarks of each (got nothing, at {nameless[0]!r})",
+            hint='{"*": {"recognize": 30}}; * stands for any board',
+        )
     names = f"{board.get('board', '')} {board.get('cpu', '')}"
     found = next((of for key, of in boards.items() if key != "*" and key in names), boards.get("*"))
     if not found:
-        raise OptionError(f"{place} must have a budget for this board (got {', '.join(boards)})", hint="name it, or *")
+        raise OptionError(
+            f"{place} must have a budget for this board (got {', '.join(boards) or 'none'})", hint="name it, or *"
+        )
     stages_of(",".join(found))
     for name, allowed in found.items():
         if isinstance(allowed, bool) or not isinstance(allowed, (int, float)) or not allowed > 0:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,6 +25,8 @@ Floats = npt.NDArray[np.float64]
 LEAST = 3  # entries on either side of a change
 RESAMPLES = 999
 SURE = 0.01
+_log = logging.getLogger(__name__)
+
 SMALLEST = 0.03  # of changes that are marked
 
 
@@ -73,42 +77,55 @@ def append(result: Result, path: str | os.PathLike[str]) -> Entry:
         stages,
     )
     document = {**entry._asdict(), "stages": {name: point._asdict() for name, point in stages.items()}}
-    with Path(path).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(document) + "\n")
+    with Path(path).open("ab+") as file:
+        if file.tell():  # a line that was cut off must not take this one along
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(document).encode() + b"\n")
     return entry
 
 
 def load_history(path: str | os.PathLike[str]) -> list[Entry]:
-    """Read what `append` wrote, oldest first.
+    """Read what `append` wrote, oldest first; lines that are no result are left out, and the log names them.
 
     Raises
     ------
     MissingFileError
         If there is no such file.
     OptionError
-        If a line of it is no entry, or there is none.
+        If no line of it is a result.
     """
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        lines = Path(path).read_bytes().splitlines()
     except FileNotFoundError as error:
         raise MissingFileError(f"a history must lie in a file (got none at {os.fspath(path)})") from error
-    entries = []
+    entries, wrong = [], []
     for number, line in enumerate(lines, 1):
         try:
             entries.append(_entry(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
-            raise OptionError(
-                f"line {number} of {os.fspath(path)} must be one result (got: {error})",
-                hint="`fieldshot bench --history FILE` writes them",
-            ) from error
+            wrong.append(f"line {number}: {type(error).__name__}: {error}")
     if not entries:
-        raise OptionError(f"{os.fspath(path)} must hold results (got none)")
+        raise OptionError(
+            f"{os.fspath(path)} must hold results, one a line (got none{f'; {wrong[0]}' if wrong else ''})",
+            hint="`fieldshot bench --history FILE` writes them",
+        )
+    if wrong:
+        _log.warning("%s: %d of %d lines left out: %s", os.fspath(path), len(wrong), len(lines), "; ".join(wrong[:5]))
     return sorted(entries, key=lambda entry: entry.when)
 
 
 def _entry(document: dict[str, Any]) -> Entry:
     stages = {name: Point(**point) for name, point in document["stages"].items()}
-    return Entry(**{**document, "stages": stages})
+    entry = Entry(**{**document, "stages": stages})
+    texts = [entry.when, entry.commit, entry.board, entry.engine, *(point.unit for point in stages.values())]
+    numbers = [entry.cores, entry.reference_ms, *(value for point in stages.values() for value in point[1:])]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("names must be text")
+    if not all(isinstance(number, (int, float)) and 0 < number < math.inf for number in numbers):
+        raise ValueError("times must be numbers above 0")
+    return entry
 
 
 def change_points(values: Sequence[float], *, seed: int = 0) -> list[int]:

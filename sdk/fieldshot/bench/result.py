@@ -115,12 +115,38 @@ def from_json(document: Any, place: str) -> Result:
         if document["format"] > FORMAT:
             raise OptionError(f"{place} must be of format {FORMAT} (got {document['format']})", hint="update fieldshot")
         stages = [
-            Measured(of["name"], of["unit"], [Round(**values) for values in of["rounds"]]) for of in document["stages"]
+            Measured(_text(of["name"]), _text(of["unit"]), [_round(values) for values in of["rounds"]])
+            for of in document["stages"]
         ]
-        names = ("when", "commit", "suite", "cores", "board", "facts", "absent")
-        return Result(stages=stages, **{name: document[name] for name in names})
-    except (KeyError, TypeError) as error:
+        for stage in stages:
+            if not stage.rounds:
+                raise ValueError(f"no rounds of {stage.name}")
+        kinds = {"when": str, "commit": str, "suite": str, "cores": int, "board": dict, "facts": dict, "absent": dict}
+        for name, kind in kinds.items():
+            if not isinstance(document[name], kind):
+                raise TypeError(f"{name} is {document[name]!r}")
+        backbone = document["facts"]["backbone"]
+        _text(document["facts"]["head"]), _text(backbone["contract"]), _text(backbone["engine"]["name"])
+        return Result(stages=stages, **{name: document[name] for name in kinds})
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, OptionError):
+            raise
         raise OptionError(
             f"{place} must be a result of `fieldshot bench --json` (got another document: {error})",
             hint="measure again with this version",
         ) from error
+
+
+def _round(values: dict[str, Any]) -> Round:
+    found = Round(**values)
+    for samples in (found.wall, found.cpu, [found.reference_ms]):
+        good = [isinstance(value, (int, float)) and 0 <= value < math.inf for value in samples]
+        if not good or not all(good) or not midmean(samples) > 0:
+            raise ValueError(f"samples are {samples!r:.60}")
+    return found
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a name is {value!r:.60}")
+    return value

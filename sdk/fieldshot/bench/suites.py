@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fieldshot.bench.probe.stages import STAGES, UNTIMED
 from fieldshot.errors import OptionError
 
-__all__ = ["PER_PROCESS", "SUITES", "plan", "stages_of"]
+__all__ = ["PER_PROCESS", "STAGES", "SUITES", "plan", "stages_of"]
 
 # Measured once in the life of a process: the time to its first recognition, and the memory that it holds then.
 PER_PROCESS = {"cold": "ms", "memory": "MB"}

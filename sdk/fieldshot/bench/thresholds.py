@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from fieldshot.bench.suites import PER_PROCESS, STAGES
 from fieldshot.errors import MissingFileError, OptionError
 
 __all__ = ["read_thresholds"]
@@ -30,7 +31,7 @@ def read_thresholds(names: Iterable[str], path: str | os.PathLike[str] | None = 
     MissingFileError
         If there is no such file.
     OptionError
-        If it is no such object.
+        If it is no such object, names what is no benchmark, or holds a number that is not above 0 and at most 1.
     """
     numbers = _read(_OURS)
     if path is not None:
@@ -48,9 +49,19 @@ def _read(path: Path) -> dict[str, float]:
         raise MissingFileError(f"thresholds must lie in a file (got none at {path})") from error
     except ValueError as error:
         raise OptionError(f"{path} must be JSON (got: {error})") from error
-    wrong = not isinstance(numbers, dict) or [
-        key for key, value in numbers.items() if not isinstance(value, (int, float)) or not 0 < value < 10
-    ]
-    if wrong:
-        raise OptionError(f"{path} must hold a number above 0 for each benchmark (got {wrong})", hint="5 % is 0.05")
+    if not isinstance(numbers, dict):
+        raise OptionError(f"{path} must be a JSON object (got another value)", hint='{"": 0.08, "recognize": 0.05}')
+    known = ["", *STAGES, *PER_PROCESS]
+    unknown = [key for key in numbers if key not in known]
+    if unknown:
+        raise OptionError(
+            f"{path} must name benchmarks (got {', '.join(map(repr, unknown))})",
+            hint=f'benchmarks are {", ".join(known[1:])}; "" stands for all others',
+        )
+    for key, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+            raise OptionError(
+                f"{path} must hold a number above 0, at most 1, for each benchmark (got {value!r} for {key!r})",
+                hint="5 % is 0.05",
+            )
     return {key: float(value) for key, value in numbers.items()}

@@ -188,6 +188,31 @@ def test_files_that_are_no_results(tmp_path: Path) -> None:
             load_result(tmp_path / "a.json")
 
 
+def test_results_that_are_damaged(make_result: Make, tmp_path: Path) -> None:
+    whole = json.dumps(make_result({"decode": 2.0}, rounds=1).to_json())
+    for place, value in (
+        (("stages", 0, "rounds"), []),
+        (("stages", 0, "rounds", 0, "wall"), "x"),
+        (("stages", 0, "rounds", 0, "wall"), []),
+        (("stages", 0, "rounds", 0, "cpu"), [0, 0]),
+        (("stages", 0, "rounds", 0, "cpu"), [None]),
+        (("stages", 0, "rounds", 0, "reference_ms"), -1),
+        (("stages", 0, "name"), 3),
+        (("facts", "backbone"), "x"),
+        (("facts", "head"), None),
+        (("board",), []),
+        (("cores",), "1"),
+    ):
+        document = json.loads(whole)
+        inner = document
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = value
+        (tmp_path / "a.json").write_text(json.dumps(document))
+        with pytest.raises(OptionError, match="must be a result of"):
+            load_result(tmp_path / "a.json")
+
+
 def test_thresholds(tmp_path: Path) -> None:
     assert read_thresholds(["decode", "cold"]) == {"decode": 0.05, "cold": 0.15}
     path = tmp_path / "thresholds.json"
@@ -195,10 +220,13 @@ def test_thresholds(tmp_path: Path) -> None:
     assert read_thresholds(["decode", "cold"], path) == {"decode": 0.2, "cold": 0.15}
     path.write_text('{"": 0.1, "decode": 0.2}')
     assert read_thresholds(["decode", "cold"], path) == {"decode": 0.2, "cold": 0.1}
-    for text in ("[]", '{"decode": 0}', '{"decode": "5 %"}', "{"):
+    for text in ("[]", '{"decode": 0}', '{"decode": 5}', '{"decode": true}', '{"decode": "5 %"}', "{"):
         path.write_text(text)
         with pytest.raises(OptionError, match=r"thresholds\.json"):
             read_thresholds(["decode"], path)
+    path.write_text('{"recognise": 0.5, "decode": 0.1}')
+    with pytest.raises(OptionError, match=r"must name benchmarks \(got 'recognise'\)"):
+        read_thresholds(["decode"], path)
     with pytest.raises(MissingFileError):
         read_thresholds(["decode"], tmp_path / "none.json")
 

@@ -47,10 +47,25 @@ def test_what_was_appended_is_read_oldest_first(history: Path, make_result: Make
 def test_histories_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError):
         load_history(tmp_path / "none.jsonl")
-    for text in ("", "{}\n", "no JSON\n"):
-        (tmp_path / "a.jsonl").write_text(text)
+    for content in (b"", b"{}\n", b"no JSON\n", b"[1]\n", b"\xff\xd8\xff\xe0\0JFIF"):
+        (tmp_path / "a.jsonl").write_bytes(content)
         with pytest.raises(OptionError, match=r"a\.jsonl"):
             load_history(tmp_path / "a.jsonl")
+
+
+def test_a_line_that_was_cut_off_takes_no_other_along(
+    history: Path, make_result: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = history.read_bytes()
+    history.write_bytes(whole[:-40])
+    append(make_result({"decode": 1.0}, commit="next"), history)
+    wrong = whole.splitlines()[0].replace(b'"cpu": ', b'"cpu": "x", "p50": ')
+    history.write_bytes(history.read_bytes() + wrong + b"\n")
+    entries = load_history(history)
+    assert len(entries) == 12
+    assert "next" in [entry.commit for entry in entries]
+    assert "2 of 14 lines left out: line 12: " in caplog.text
+    assert "line 14: " in caplog.text
 
 
 def test_change_points() -> None:
@@ -119,6 +134,13 @@ def test_a_budget_of_nothing(tmp_path: Path) -> None:
         read_budget(tmp_path / "none.json", BOARD)
     (tmp_path / "a.json").write_text('{"*": {"recognize": 0}}')
     with pytest.raises(OptionError, match="number above 0"):
+        read_budget(tmp_path / "a.json", BOARD)
+
+
+@pytest.mark.parametrize("text", ['{"*": {}}', '{"": {"recognize": 1}}', '{" ": {"recognize": 1}}'])
+def test_a_budget_that_names_nothing(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(OptionError, match="must name boards, and benchmarks of each"):
         read_budget(tmp_path / "a.json", BOARD)
 
 
