@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fieldshot.bench.board import board_facts
-from fieldshot.bench.deciding import SLOWER, Verdict, judge
+from fieldshot.bench.deciding import FEWEST, SLOWER, Verdict, judge
 from fieldshot.bench.result import Result, on_gpu
 from fieldshot.bench.running import run
 from fieldshot.bench.thresholds import read_thresholds
@@ -98,7 +98,15 @@ def gate_result(
     options: Mapping[str, str] = MappingProxyType({}),
     names: tuple[str, str] = ("", ""),
 ) -> Comparison:
-    """Measure this fieldshot as a stored result was, and compare; OptionError if that is of another machine."""
+    """Measure this fieldshot as a stored result was, and compare.
+
+    Raises
+    ------
+    OptionError
+        If the result is of another machine, or of few rounds.
+    MeasurementError
+        If the process fails.
+    """
     here = board_facts()
     for name in ("board", "cpu", "machine"):
         if base.board.get(name) != here.get(name):
@@ -106,6 +114,12 @@ def gate_result(
                 f"a stored base must be of this machine (got {name} {base.board.get(name)}, here {here.get(name)})",
                 hint="name a commit or a wheel, which is measured beside head",
             )
+    fewest = min((len(of.rounds) for of in base.stages), default=0)
+    if fewest < FEWEST:
+        raise OptionError(
+            f"a stored base must have {FEWEST} rounds of each benchmark (got {fewest})",
+            hint="measure it with `fieldshot bench --rounds 10 --cores 1 --json FILE`",
+        )
     suite = ",".join(of.name for of in base.stages)
     head = run(bundle, pictures, suite=suite, rounds=rounds, cores=base.cores, options=options)
     return compare(base, head, thresholds=thresholds, names=names)
@@ -120,10 +134,14 @@ def differences(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
     contracts = [side["backbone"]["contract"] for side in (base, head)]
     if contracts[0] != contracts[1]:
         notes.append("the backbones differ")
-    engines = [side["backbone"]["engine"] for side in (base, head)]
+    engines = [_engine(side["backbone"]["engine"]) for side in (base, head)]
     if engines[0] != engines[1]:
         notes.append(f"the engines differ: {engines[0]} and {engines[1]}")
     return notes
+
+
+def _engine(of: Mapping[str, Any]) -> str:
+    return " ".join(str(of[name]) for name in ("name", "version", "precision") if name in of)
 
 
 def median(values: Sequence[float]) -> float:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 __all__ = [
     "FASTER",
+    "FEWEST",
     "INCONCLUSIVE",
     "LEVEL",
     "LOOKS",
@@ -48,7 +49,7 @@ class Verdict(NamedTuple):
     threshold : float
         A change by less, such as 0.05, is level.
     rounds : int
-        Pairs of processes that it stands on.
+        Pairs of processes that it stands on; processes of the side with fewer, where they were not paired.
     advice : str
         What would settle it, where it is inconclusive.
     clock : str
@@ -107,7 +108,7 @@ def judge(
     Verdict
         Slower where the whole interval lies beyond the threshold, level where it lies within, and so on.
     """
-    rounds = len(logs)
+    rounds = min(len(logs), len(other)) if other else len(logs)
     centre, low, high = _interval(np.asarray(logs), np.asarray(other), ERROR_RATE / comparisons, seed)
     edge = math.log1p(threshold)
     if rounds < FEWEST and not other:

@@ -120,11 +120,13 @@ def _entry(document: dict[str, Any]) -> Entry:
     stages = {name: Point(**point) for name, point in document["stages"].items()}
     entry = Entry(**{**document, "stages": stages})
     texts = [entry.when, entry.commit, entry.board, entry.engine, *(point.unit for point in stages.values())]
-    numbers = [entry.cores, entry.reference_ms, *(value for point in stages.values() for value in point[1:])]
+    numbers = [*(value for point in stages.values() for value in point[1:])]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("names must be text")
-    if not all(isinstance(number, (int, float)) and 0 < number < math.inf for number in numbers):
-        raise ValueError("times must be numbers above 0")
+    if not all(isinstance(number, (int, float)) and 0 <= number < math.inf for number in numbers):
+        raise ValueError("times must be numbers")
+    if not (isinstance(entry.cores, int) and entry.reference_ms > 0):
+        raise ValueError("cores and reference_ms must be above 0")
     return entry
 
 

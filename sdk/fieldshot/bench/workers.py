@@ -120,7 +120,12 @@ class Worker:
                 f"the process of {self.side.about} must run its stages (got: {told[-1] if told else 'no answer'})",
                 hint="run `fieldshot bench` with that version and these pictures to see more",
             )
-        return json.loads(line)
+        answer = json.loads(line)
+        if "failed" in answer:
+            self.close()
+            failed = answer["failed"]
+            raise MeasurementError(f"{failed['message']}, in {self.side.about}", hint=failed["hint"])
+        return answer
 
     def close(self) -> None:
         """End the process and remove what it wrote."""

@@ -78,8 +78,14 @@ def test_what_a_side_does_not_have_is_left_out(
 def test_a_side_that_fails(tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"")
-    with pytest.raises(MeasurementError, match="must run its stages"):
-        gate_sides(*(prepare(None, tmp_path / name) for name in "ab"), [broken], suite="decode")
+    base, head = (prepare(None, tmp_path / name) for name in "ab")
+    with pytest.raises(MeasurementError) as failed:
+        gate_sides(base, head, [broken], suite="decode")
+    assert str(broken) in failed.value.message
+    assert "as installed" in failed.value.message
+    assert "must run its stages" not in failed.value.message
+    with pytest.raises(MeasurementError, match=r"must run its stages \(got: ZeroDivisionError"):
+        gate_sides(base._replace(entry="1 / 0"), head, [broken], suite="decode")
 
 
 def test_what_cannot_be_gated(tmp_path: Path) -> None:
@@ -170,6 +176,27 @@ def test_stored_results(make_result: Make, tmp_path: Path) -> None:
 def test_a_result_of_few_rounds_decides_nothing_without_a_reason(make_result: Make) -> None:
     one = make_result({"decode": 2.0}, rounds=1)
     assert compare(one, one).verdicts[0].verdict == "inconclusive"
+    quick, slow = (make_result({"decode": ms}, rounds=1).stages[0].rounds[0] for ms in (2.0, 3.0))
+    two = dataclasses.replace(one, stages=[dataclasses.replace(one.stages[0], rounds=[quick, slow])])
+    (found,) = compare(two, make_result({"decode": 2.0}, rounds=10)).verdicts
+    assert (found.verdict, found.rounds, found.advice) == ("inconclusive", 2, "at least 6 rounds")
+    few = dataclasses.replace(make_result({"decode": 2.0}, rounds=5), board=board_facts())
+    with pytest.raises(OptionError, match=r"must have 6 rounds of each benchmark \(got 5\).*--rounds 10 --cores 1"):
+        gate_result(few)
+
+
+def test_engines_that_differ_are_named_in_short(make_result: Make) -> None:
+    base = make_result({"decode": 2.0})
+
+    def on(**engine: str) -> Result:
+        backbone = {**base.facts["backbone"], "engine": engine}
+        return dataclasses.replace(base, facts={**base.facts, "backbone": backbone})
+
+    known = {"name": "onnxruntime", "version": "1", "precision": "float32"}
+    long = {"passed over": "tensorrt: " + 200 * "x"}
+    assert compare(on(**known), on(**known, **long)).notes == []
+    (note,) = compare(on(**known), on(**{**known, **long, "precision": "int8"})).notes
+    assert note == "the engines differ: onnxruntime 1 float32 and onnxruntime 1 int8"
 
 
 def test_a_stored_base_of_this_machine(make_result: Make, tiny_bundle: Path) -> None:

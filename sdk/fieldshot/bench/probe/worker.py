@@ -29,6 +29,16 @@ def main() -> None:
         answers.write(json.dumps(document) + "\n")
         answers.flush()
 
+    try:
+        _serve(answer)
+    except Exception as error:
+        told = vars(error)
+        if "hint" in told:  # one of fieldshot's own, of whichever version: it says what must hold
+            answer({"failed": {"message": told["message"], "hint": told["hint"]}})
+        raise
+
+
+def _serve(answer: Callable[[Any], None]) -> None:
     order = json.loads(sys.stdin.readline())
     bench = Bench(
         Path(order["folder"]),
