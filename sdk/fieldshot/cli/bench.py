@@ -30,7 +30,7 @@ __all__ = ["SLOWER_CODE", "UNDECIDED_CODE", "register"]
 SLOWER_CODE, UNDECIDED_CODE = 3, 4
 
 _CODES = """
-exit codes: 0 nothing is slower, 1 could not be measured, 2 wrong usage, 3 slower,
+exit codes: 0 nothing is slower, 1 could not be measured or compared, 2 wrong usage, 3 slower,
             4 inconclusive and --strict
 """
 
