@@ -120,8 +120,9 @@ def gate_result(
             f"a stored base must have {FEWEST} rounds of each benchmark (got {fewest})",
             hint="measure it with `fieldshot bench --rounds 10 --cores 1 --json FILE`",
         )
-    suite = ",".join(of.name for of in base.stages)
-    head = run(bundle, pictures, suite=suite, rounds=rounds, cores=base.cores, options=options)
+    stages = [of.name for of in base.stages]
+    read_thresholds(stages, thresholds)  # refused now, not after minutes of measuring
+    head = run(bundle, pictures, suite=",".join(stages), rounds=rounds, cores=base.cores, options=options)
     return compare(base, head, thresholds=thresholds, names=names)
 
 

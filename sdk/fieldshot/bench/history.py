@@ -25,9 +25,9 @@ Floats = npt.NDArray[np.float64]
 LEAST = 3  # entries on either side of a change
 RESAMPLES = 999
 SURE = 0.01
-_log = logging.getLogger(__name__)
-
 SMALLEST = 0.03  # of changes that are marked
+
+_log = logging.getLogger(__name__)
 
 
 class Point(NamedTuple):
@@ -104,7 +104,7 @@ def load_history(path: str | os.PathLike[str]) -> list[Entry]:
     for number, line in enumerate(lines, 1):
         try:
             entries.append(_entry(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             wrong.append(f"line {number}: {type(error).__name__}: {error}")
     if not entries:
         raise OptionError(
@@ -120,7 +120,7 @@ def _entry(document: dict[str, Any]) -> Entry:
     stages = {name: Point(**point) for name, point in document["stages"].items()}
     entry = Entry(**{**document, "stages": stages})
     texts = [entry.when, entry.commit, entry.board, entry.engine, *(point.unit for point in stages.values())]
-    numbers = [*(value for point in stages.values() for value in point[1:])]
+    numbers = [value for point in stages.values() for value in point[1:]]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("names must be text")
     if not all(isinstance(number, (int, float)) and 0 <= number < math.inf for number in numbers):

@@ -124,9 +124,10 @@ def from_json(document: Any, place: str) -> Result:
         kinds = {"when": str, "commit": str, "suite": str, "cores": int, "board": dict, "facts": dict, "absent": dict}
         for name, kind in kinds.items():
             if not isinstance(document[name], kind):
-                raise TypeError(f"{name} is {document[name]!r}")
+                raise TypeError(f"{name} is {document[name]!r:.60}")
         backbone = document["facts"]["backbone"]
-        _text(document["facts"]["head"]), _text(backbone["contract"]), _text(backbone["engine"]["name"])
+        for fact in (document["facts"]["head"], backbone["contract"], backbone["engine"]["name"]):
+            _text(fact)
         return Result(stages=stages, **{name: document[name] for name in kinds})
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, OptionError):

@@ -173,7 +173,9 @@ def test_stored_results(make_result: Make, tmp_path: Path) -> None:
         gate_result(base)
 
 
-def test_a_result_of_few_rounds_decides_nothing_without_a_reason(make_result: Make) -> None:
+def test_a_result_of_few_rounds_decides_nothing_without_a_reason(
+    make_result: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = make_result({"decode": 2.0}, rounds=1)
     assert compare(one, one).verdicts[0].verdict == "inconclusive"
     quick, slow = (make_result({"decode": ms}, rounds=1).stages[0].rounds[0] for ms in (2.0, 3.0))
@@ -183,6 +185,10 @@ def test_a_result_of_few_rounds_decides_nothing_without_a_reason(make_result: Ma
     few = dataclasses.replace(make_result({"decode": 2.0}, rounds=5), board=board_facts())
     with pytest.raises(OptionError, match=r"must have 6 rounds of each benchmark \(got 5\).*--rounds 10 --cores 1"):
         gate_result(few)
+    monkeypatch.setattr("fieldshot.bench.comparing.run", None)
+    enough = dataclasses.replace(make_result({"decode": 2.0}), board=board_facts())
+    with pytest.raises(MissingFileError, match="thresholds must lie in a file"):
+        gate_result(enough, thresholds="none.json")
 
 
 def test_engines_that_differ_are_named_in_short(make_result: Make) -> None:

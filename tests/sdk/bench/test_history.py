@@ -47,7 +47,7 @@ def test_what_was_appended_is_read_oldest_first(history: Path, make_result: Make
 def test_histories_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError):
         load_history(tmp_path / "none.jsonl")
-    for content in (b"", b"{}\n", b"no JSON\n", b"[1]\n", b"\xff\xd8\xff\xe0\0JFIF"):
+    for content in (b"", b"{}\n", b"no JSON\n", b"[1]\n", b'{"stages": []}', b"\xff\xd8\xff\xe0\0JFIF"):
         (tmp_path / "a.jsonl").write_bytes(content)
         with pytest.raises(OptionError, match=r"a\.jsonl"):
             load_history(tmp_path / "a.jsonl")
