@@ -395,13 +395,7 @@ def test_the_next_safer_precision_is_taken_and_it_says_so(
 
 
 def test_the_gate_is_at_every_batch_size(bundle: Path, environment: dict[str, str]) -> None:
-    program = """
-        try:
-            tensorrt()
-        except EngineError as error:
-            print(error)
-        """
-    done = run(program, bundle, environment, STANDIN_TENSORRT_WRONG_FROM="16")
+    done = run(REFUSED, bundle, environment, STANDIN_TENSORRT_WRONG_FROM="16")
     assert "tensorrt must reproduce in float32, 16 at a time, the verification embeddings of" in done.stdout
     auto = "b = Backbone.load(BUNDLE); print(b.engine, b.info()['engine']['passed over'])"
     done = run(auto, bundle, environment, STANDIN_TENSORRT_WRONG_FROM="16")
@@ -639,13 +633,7 @@ def test_batches_in_between_do_not_change_a_graph(bundle: Path, environment: dic
 
 
 def test_the_gate_is_what_serves_a_recognition(bundle: Path, environment: dict[str, str]) -> None:
-    program = """
-        try:
-            tensorrt()
-        except EngineError as error:
-            print(error)
-        """
-    done = run(program, bundle, environment, STANDIN_TENSORRT_WRONG_GRAPH="1")
+    done = run(REFUSED, bundle, environment, STANDIN_TENSORRT_WRONG_GRAPH="1")
     assert "tensorrt must reproduce in float32, from the picture, the second time, the" in done.stdout
 
 
