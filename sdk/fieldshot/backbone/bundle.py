@@ -77,11 +77,17 @@ class Bundle:
 
         Raises
         ------
+        OptionError
+            If ``path`` is no path.
         MissingFileError
             If there is nothing at ``path``.
         BundleError
             If it is damaged, unsafe or of a newer format; the message names the file and the mend.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise OptionError(
+                f"a bundle must be named by its path (got {path!r})", hint="Backbone.default() is the embedded one"
+            )
         path = Path(path)
         try:
             if not path.exists():

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -74,7 +75,8 @@ class Recognizer:
     ) -> None:
         find_ops(device)  # here, before anything is embedded that could then not be learned
         check_contract(gallery, backbone)
-        if false_accept_rate is not None and not 0 < false_accept_rate < 1:
+        number = isinstance(false_accept_rate, Real) and not isinstance(false_accept_rate, bool)
+        if false_accept_rate is not None and not (number and 0 < false_accept_rate < 1):
             raise OptionError(
                 f"false_accept_rate must be between 0 and 1 (got {false_accept_rate!r})", hint="0.05 is 5 %"
             )

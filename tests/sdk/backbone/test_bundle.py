@@ -393,3 +393,9 @@ def test_errors_are_value_errors(tmp_path: Path) -> None:
         Bundle.open(tmp_path / "a")
     with pytest.raises(FieldshotError):
         Bundle.open(tmp_path / "a")
+
+
+@pytest.mark.parametrize("path", [None, 3, b"tiny.fieldshot"])
+def test_what_is_no_path(path: object) -> None:
+    with pytest.raises(OptionError, match="a bundle must be named by its path"):
+        Bundle.open(path)  # type: ignore[arg-type]

@@ -500,3 +500,9 @@ def test_a_version_is_a_whole_number(trained: Recognizer, version: object) -> No
     with pytest.raises(OptionError, match="version must be a whole number"):
         trained.rollback(version)  # type: ignore[arg-type]
     assert trained.history() == before
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.5, float("nan"), True, "0.05"])
+def test_a_false_accept_rate_is_a_share(trained: Recognizer, rate: object) -> None:
+    with pytest.raises(OptionError, match="false_accept_rate must be between 0 and 1"):
+        Recognizer.open(trained.gallery.path, false_accept_rate=rate)  # type: ignore[arg-type]
