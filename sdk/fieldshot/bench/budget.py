@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
+from fieldshot.bench.documents import read_json
 from fieldshot.bench.result import Result
 from fieldshot.bench.suites import stages_of
-from fieldshot.errors import MissingFileError, OptionError
+from fieldshot.errors import OptionError
 
 __all__ = ["Check", "check", "read_budget"]
 
@@ -51,12 +50,7 @@ def read_budget(path: str | os.PathLike[str], board: Mapping[str, object]) -> di
         If it is no such object, or has no budget for this board.
     """
     place = os.fspath(path)
-    try:
-        boards = json.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise MissingFileError(f"a budget must lie in a file (got none at {place})") from error
-    except ValueError as error:
-        raise OptionError(f"{place} must be JSON (got: {error})") from error
+    boards = read_json(path, "a budget")
     if not isinstance(boards, dict) or not all(isinstance(of, dict) for of in boards.values()):
         raise OptionError(f"{place} must hold an object for each board (got others)", hint='{"*": {"recognize": 30}}')
     nameless = [key for key, of in boards.items() if not key.strip() or not of]

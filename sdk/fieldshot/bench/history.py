@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fieldshot.bench.deciding import midmean
+from fieldshot.bench.documents import read_bytes
 from fieldshot.bench.result import Result
-from fieldshot.errors import MissingFileError, OptionError
+from fieldshot.errors import OptionError
 
 __all__ = ["Entry", "Point", "append", "change_points", "load_history"]
 
@@ -96,10 +97,7 @@ def load_history(path: str | os.PathLike[str]) -> list[Entry]:
     OptionError
         If no line of it is a result.
     """
-    try:
-        lines = Path(path).read_bytes().splitlines()
-    except FileNotFoundError as error:
-        raise MissingFileError(f"a history must lie in a file (got none at {os.fspath(path)})") from error
+    lines = read_bytes(path, "a history").splitlines()
     entries, wrong = [], []
     for number, line in enumerate(lines, 1):
         try:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fieldshot.bench.deciding import midmean
-from fieldshot.errors import MissingFileError, OptionError
+from fieldshot.bench.documents import read_json
+from fieldshot.errors import OptionError
 
 __all__ = ["Measured", "Result", "Round", "load_result", "on_gpu"]
 
@@ -100,13 +99,7 @@ def load_result(path: str | os.PathLike[str]) -> Result:
     OptionError
         If it holds something else.
     """
-    try:
-        document = json.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise MissingFileError(f"a result must lie in a file (got none at {os.fspath(path)})") from error
-    except ValueError as error:
-        raise OptionError(f"{os.fspath(path)} must be JSON (got: {error})") from error
-    return from_json(document, os.fspath(path))
+    return from_json(read_json(path, "a result"), os.fspath(path))
 
 
 def from_json(document: Any, place: str) -> Result:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from fieldshot.bench.documents import read_json
 from fieldshot.bench.suites import PER_PROCESS, STAGES
-from fieldshot.errors import MissingFileError, OptionError
+from fieldshot.errors import OptionError
 
 __all__ = ["read_thresholds"]
 
@@ -43,12 +43,7 @@ def read_thresholds(names: Iterable[str], path: str | os.PathLike[str] | None = 
 
 
 def _read(path: Path) -> dict[str, float]:
-    try:
-        numbers = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise MissingFileError(f"thresholds must lie in a file (got none at {path})") from error
-    except ValueError as error:
-        raise OptionError(f"{path} must be JSON (got: {error})") from error
+    numbers = read_json(path, "thresholds")
     if not isinstance(numbers, dict):
         raise OptionError(f"{path} must be a JSON object (got another value)", hint='{"": 0.08, "recognize": 0.05}')
     known = ["", *STAGES, *PER_PROCESS]

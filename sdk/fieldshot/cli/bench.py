@@ -87,6 +87,7 @@ def register(commands: Commands) -> None:
     )
     gate.add_argument("--cores", type=int, default=1, metavar="N", help="that both sides share (default: %(default)s)")
     add_judged(gate)
+    gate.set_defaults(default_of=gate.get_default)
 
     report = add_command(
         below,
@@ -111,6 +112,7 @@ def register(commands: Commands) -> None:
     add_runs(budget)
     budget.add_argument("--rounds", type=int, default=3, metavar="N", help="processes (default: %(default)s)")
     add_json(budget)
+    budget.set_defaults(default_of=budget.get_default)
 
 
 def _bench(arguments: argparse.Namespace) -> None:
@@ -173,7 +175,7 @@ def _gate(arguments: argparse.Namespace) -> int:
         check_unused(
             arguments,
             "a stored base, which says what is measured",
-            {"suite": "default", "base_backbone": None, "head": None, "budget_s": 170.0, "cores": 1},
+            ("suite", "base_backbone", "head", "budget_s", "cores"),
         )
         names = (arguments.base, "this fieldshot")
         comparison = bench.gate_result(bench.load_result(arguments.base), names=names, **shared)
@@ -236,7 +238,7 @@ def _budget(arguments: argparse.Namespace) -> int:
         check_unused(
             arguments,
             "--result",
-            {"backbone": None, "pictures": None, "engine": "auto", "precision": None, "rounds": 3},
+            ("backbone", "pictures", "engine", "precision", "rounds"),
         )
     result = bench.load_result(arguments.result) if arguments.result else None
     budget = read_budget(arguments.budget, board_facts() if result is None else result.board)

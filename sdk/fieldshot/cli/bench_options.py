@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,9 +124,9 @@ def check_files(arguments: argparse.Namespace, kind: str = "", *, inputs: tuple[
         check_file(outputs["history"], b'{"when": ', appended=True)
 
 
-def check_unused(arguments: argparse.Namespace, because: str, defaults: Mapping[str, Any]) -> None:
-    """Refuse options that differ from their defaults, where nothing would read them."""
-    for name, default in defaults.items():
-        if getattr(arguments, name) != default:
+def check_unused(arguments: argparse.Namespace, because: str, names: Sequence[str]) -> None:
+    """Refuse options that differ from their defaults, which ``arguments.default_of`` tells: nothing would read them."""
+    for name in names:
+        if getattr(arguments, name) != arguments.default_of(name):
             option = f"--{name.replace('_', '-')}"
             raise OptionError(f"{option} must be left out beside {because} (got {getattr(arguments, name)})")
