@@ -15,7 +15,7 @@ from fieldshot.backbone.engine import Engine
 from fieldshot.backbone.pipeline import outputs
 from fieldshot.backbone.views import views_of
 from fieldshot.errors import OptionError, PictureError
-from fieldshot.images import Picture, Preprocessing
+from fieldshot.images import Picture, Preprocessing, size_of
 from fieldshot.ops.pictures import at_hand, prepare
 
 __all__ = ["embedded"]
@@ -96,8 +96,7 @@ class _Feed(Generic[Item]):
         for number, item in batch:
             with self._naming(number, item):
                 picture = self._read(item)
-                shape = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
-                self._spec.placed(*shape)  # where one is refused it still has its name
+                self._spec.placed(*size_of(picture))  # where one is refused it still has its name
                 pictures.append(picture)
         return pictures
 

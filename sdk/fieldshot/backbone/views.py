@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from fieldshot.errors import OptionError
-from fieldshot.images import Picture
+from fieldshot.images import Picture, size_of
 
 __all__ = ["MOST", "check_budget", "check_views", "views_of"]
 
@@ -65,7 +65,7 @@ def views_of(picture: Picture, views: int) -> list[Picture]:
 
 
 def _part(picture: Picture, across: float, down: float) -> Picture:
-    height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
+    height, width = size_of(picture)
     tall, wide = max(1, round(_SHARE * height)), max(1, round(_SHARE * width))
     top, left = round(down * (height - tall)), round(across * (width - wide))
     if isinstance(picture, np.ndarray):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fieldshot.images.files import SUFFIXES, find, find_classes
 from fieldshot.images.memory import pixels_in_place
-from fieldshot.images.preprocessing import Picture, Preprocessing
+from fieldshot.images.preprocessing import Picture, Preprocessing, size_of
 from fieldshot.images.reading import MAX_PIXELS, Pixels, as_items, decode, encode, read
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "find_classes",
     "pixels_in_place",
     "read",
+    "size_of",
 ]

@@ -19,12 +19,18 @@ from PIL import Image
 
 from fieldshot.errors import BundleError, PictureError
 
-__all__ = ["Picture", "Preprocessing"]
+__all__ = ["Picture", "Preprocessing", "size_of"]
 
 Picture = npt.NDArray[np.uint8] | Image.Image
 """uint8 RGB pixels of shape (H, W, 3), or a PIL image of mode RGB."""
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+
+def size_of(picture: Picture) -> tuple[int, int]:
+    """Height and width of a picture, in pixels."""
+    return picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
+
 
 _FILTERS: Final = {
     name: Image.Resampling[name.upper()] for name in ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -179,7 +185,7 @@ class Preprocessing:
         return values
 
     def _crop(self, picture: Picture) -> npt.NDArray[np.uint8]:
-        height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
+        height, width = size_of(picture)
         to_height, to_width, top, left = self.placed(height, width)
         bottom, right = top + self.size[0], left + self.size[1]
         if isinstance(picture, np.ndarray) and (to_height, to_width) == (height, width):

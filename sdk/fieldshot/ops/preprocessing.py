@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldshot.images import Picture, Preprocessing, pixels_in_place
+from fieldshot.images import Picture, Preprocessing, pixels_in_place, size_of
 from fieldshot.images.resampling import axis_of, down_first
 from fieldshot.ops import sources
 from fieldshot.ops.runner import Call
@@ -60,7 +60,7 @@ def launch_preprocess(
 
 def _record(call: Call, picture: Picture, spec: Preprocessing, start: int, count: int) -> tuple[int | None, ...]:
     """Put a picture's pixels and weights; the fields of its struct."""
-    height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
+    height, width = size_of(picture)
     to_height, to_width, top, left = spec.placed(height, width)
     down = axis_of(spec.interpolation, height, to_height, top + start, count)
     across = axis_of(spec.interpolation, width, to_width, left, spec.size[1])
