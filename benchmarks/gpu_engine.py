@@ -18,7 +18,7 @@ import numpy as np
 
 from fieldshot import Backbone, Recognizer
 from fieldshot.backbone import Bundle
-from fieldshot.backbone.parity import check_parity
+from fieldshot.backbone.parity import check_parity, deviation
 from fieldshot.errors import EngineError, MissingDependencyError
 from gpu_timing import Case, Floor, Timer, timed
 
@@ -53,13 +53,13 @@ def built(results: Any, bundle: Bundle) -> dict[str, Any]:
             check_parity(engine, bundle)
             pictures, expected = bundle.verification()
             found = engine.run(np.stack([bundle.preprocessing.apply(picture) for picture in pictures]))
-            lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+            cosine, largest = deviation(found, expected)
             figures["plans"].append(
                 {
                     **engine.info(),
                     "built in seconds": round(seconds, 2),
-                    "least cosine": float(((found * expected).sum(axis=1) / lengths).min()),
-                    "largest difference": float(np.abs(found - expected).max() / np.abs(expected).max()),
+                    "least cosine": cosine,
+                    "largest difference": largest,
                 }
             )
             engines[precision] = engine
@@ -113,17 +113,15 @@ def torch_sides(results: Any, inputs: np.ndarray, *, compiled: bool) -> Sides:
         results.skip("latencies of torch", repr(error)[:300])
         return {}
 
-    def side(module: Any, dtype: Any) -> Callable[[], object]:
-        module = module.to(dtype)
-
+    def side(module: Any) -> Callable[[], object]:
         def run() -> Any:
             with torch.inference_mode():
-                return module(torch.from_numpy(inputs).cuda().to(dtype)).float().cpu().numpy()
+                return module(torch.from_numpy(inputs).cuda()).cpu().numpy()
 
         return run
 
-    sides = {"torch eager float32": side(network, torch.float32)}
-    return sides if fast is None else {**sides, "torch compiled float32": side(fast, torch.float32)}
+    sides = {"torch eager float32": side(network)}
+    return sides if fast is None else {**sides, "torch compiled float32": side(fast)}
 
 
 def batch_case(results: Any, bundle: Bundle, engines: dict[str, Any], timer: Timer, n: int, *, quick: bool) -> Case:

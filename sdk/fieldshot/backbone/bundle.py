@@ -129,7 +129,7 @@ class Bundle:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """The precisions that it holds a network in."""
+        """The precisions that it holds a network in, safest first."""
         return tuple(precision for name, precision in PRECISIONS.items() if name in self.manifest["files"])
 
     def network(self, precision: str) -> str:

@@ -15,15 +15,13 @@ from fieldshot.errors import DeviceError, EngineError, MissingDependencyError, O
 if TYPE_CHECKING:
     from fieldshot.backbone.tensorrt import TensorRTEngine
     from fieldshot.backbone.tensorrt.building import Progress
+    from fieldshot.backbone.tensorrt.plans import Plan
 
 __all__ = ["CHOICES", "create"]
 
 CHOICES: Final = ("auto", "onnxruntime", "tensorrt")
 
 _log = logging.getLogger("fieldshot")
-
-_ANEW: Final = "the plan is built anew, for TensorRT refuses the one that was kept: %s"
-_SAFER: Final = ("int8", "float16", "float32")
 
 
 def create(
@@ -96,9 +94,8 @@ def _onnxruntime(bundle: Bundle, threads: int | None, precision: str) -> Engine:
 def _tensorrt(bundle: Bundle, precision: str, progress: Progress | None) -> Engine:
     """In the precision that was asked for, or the next safer one that passes."""
     refused: list[str] = []
-    for candidate in _SAFER[_SAFER.index(precision) :]:
-        if candidate not in bundle.precisions:
-            continue
+    held = bundle.precisions  # safest first
+    for candidate in reversed(held[: held.index(precision) + 1]):
         try:
             engine = _checked(bundle, candidate, progress)
         except EngineError as error:
@@ -118,16 +115,12 @@ def _fastest(bundle: Bundle, threads: int | None, precision: str, progress: Prog
     index = asked_index()
     if index is not None:
         try:
-            from fieldshot.backbone.tensorrt import TensorRTEngine, find_plan
+            from fieldshot.backbone.tensorrt import find_plan
 
             if progress is not None:
                 return _checked(bundle, precision, progress)
             plan = find_plan(bundle, precision, index)
-            try:
-                engine = None if plan is None else TensorRTEngine(bundle, precision, index, plan)
-            except EngineError as error:
-                _log.warning(_ANEW, error)
-                engine = None
+            engine = None if plan is None else _loaded(bundle, precision, index, plan)
             if engine is not None:
                 check_parity(engine, bundle)
                 return engine
@@ -150,14 +143,22 @@ def _checked(bundle: Bundle, precision: str, progress: Progress | None) -> Tenso
     from fieldshot.backbone.tensorrt import TensorRTEngine, obtain_plan
 
     index = asked_index() or 0
-    plan = obtain_plan(bundle, precision, index, progress)
-    try:
-        engine = TensorRTEngine(bundle, precision, index, plan)
-    except EngineError as error:
-        if not plan.kept:
-            raise
-        _log.warning(_ANEW, error)
+    engine = _loaded(bundle, precision, index, obtain_plan(bundle, precision, index, progress))
+    if engine is None:
         plan = obtain_plan(bundle, precision, index, progress, anew=True)
         engine = TensorRTEngine(bundle, precision, index, plan)
     check_parity(engine, bundle)
     return engine
+
+
+def _loaded(bundle: Bundle, precision: str, index: int, plan: Plan) -> TensorRTEngine | None:
+    """The engine on a plan; None where TensorRT refuses one that was kept, which is to be built anew."""
+    from fieldshot.backbone.tensorrt import TensorRTEngine
+
+    try:
+        return TensorRTEngine(bundle, precision, index, plan)
+    except EngineError as error:
+        if not plan.kept:
+            raise
+        _log.warning("the plan is built anew, for TensorRT refuses the one that was kept: %s", error)
+        return None

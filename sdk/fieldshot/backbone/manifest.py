@@ -20,7 +20,7 @@ PRECISIONS: Final = {
     "backbone.fp16.onnx": "float16",
     "backbone.int8.onnx": "int8",
 }
-"""The networks that a bundle may hold, and the arithmetic of each."""
+"""The networks that a bundle may hold, and the arithmetic of each, safest first."""
 
 _MAX_DIM: Final = 1 << 20
 _REQUIRED: Final = ("backbone.onnx", "verify.safetensors")

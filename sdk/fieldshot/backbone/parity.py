@@ -9,7 +9,7 @@ from fieldshot.backbone.bundle import Bundle
 from fieldshot.backbone.engine import Engine
 from fieldshot.errors import EngineError
 
-__all__ = ["check_parity"]
+__all__ = ["check_parity", "deviation"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -47,14 +47,20 @@ def check_parity(engine: Engine, bundle: Bundle) -> None:
         engine.run(inputs)
 
 
+def deviation(got: Floats, expected: Floats) -> tuple[float, float]:
+    """Least cosine of embeddings (n, D), and largest difference as a share of the largest number expected."""
+    lengths = np.linalg.norm(got, axis=1) * np.linalg.norm(expected, axis=1)
+    cosine = float(((got * expected).sum(axis=1) / np.maximum(lengths, np.finfo(np.float32).tiny)).min())
+    largest = float(np.abs(got - expected).max() / max(np.abs(expected).max(), np.finfo(np.float32).tiny))
+    return cosine, largest
+
+
 def _compare(got: Floats, expected: Floats, bounds: dict[str, float], what: str) -> None:
     if got.shape != expected.shape:
         raise EngineError(f"{what}, of shape {expected.shape} (got {got.shape})", hint=_HINT)
     if not np.isfinite(got).all():
         raise EngineError(f"{what} (got NaN or infinity)", hint=_HINT)
-    lengths = np.linalg.norm(got, axis=1) * np.linalg.norm(expected, axis=1)
-    cosine = float(((got * expected).sum(axis=1) / np.maximum(lengths, np.finfo(np.float32).tiny)).min())
-    largest = float(np.abs(got - expected).max() / max(np.abs(expected).max(), np.finfo(np.float32).tiny))
+    cosine, largest = deviation(got, expected)
     # float32 sums round: a bound of 1 must let equal embeddings pass
     if cosine < bounds["cosine"] - 1e-6 or largest > bounds["max_abs"]:
         raise EngineError(
