@@ -77,7 +77,7 @@ class PoisonedCall(CudaCall):
 
     def _poisoned(self, address: int, dtype: type, shape: tuple[int, ...]) -> int:
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        self.runner.device.cuda.memset_d8_async(address, 0xFF, size, self._space.stream)
+        self.runner.device.cuda.memset_d8_async(address, 0xFF, size, self.space.stream)
         return address
 
 
@@ -99,7 +99,7 @@ class ApartCall(PoisonedCall):
             return None
         self._kept.append(np.ascontiguousarray(array))
         address = self._allocated(array.nbytes)
-        self.runner.device.cuda.memcpy_htod_async(address, self._kept[-1], self._space.stream)
+        self.runner.device.cuda.memcpy_htod_async(address, self._kept[-1], self.space.stream)
         return address
 
     def held(self, loaded: Any) -> tuple[int, ...]:
@@ -118,7 +118,7 @@ class ApartCall(PoisonedCall):
         return self._results[-1][0]
 
     def fetch(self) -> list[np.ndarray]:
-        self._space.stream.synchronize()
+        self.space.stream.synchronize()
         for address, array in self._results:
             self.runner.device.cuda.memcpy_dtoh(array, address)
         return [array for _, array in self._results]

@@ -28,16 +28,16 @@ class TimedCall(CudaCall):
     def launch(self, kernel: str, tasks: int, shared: int = 0, **fields: int | float | None) -> None:
         timer = self.runner.timer
         if not self._started:
-            timer.stall(self._space.stream)
-            self._space.flush()
-            timer.start.record(self._space.stream)
+            timer.stall(self.space.stream)
+            self.space.flush()
+            timer.start.record(self.space.stream)
             self._started = True
         timer.launches += 1
         super().launch(kernel, tasks, shared, **fields)
 
     def fetch(self) -> list[np.ndarray]:
         timer = self.runner.timer
-        timer.end.record(self._space.stream)
+        timer.end.record(self.space.stream)
         timer.late += timer.start.query()
         arrays = super().fetch()
         timer.taken_ms += timer.start.time_till(timer.end)

@@ -15,6 +15,7 @@ from safetensors.numpy import save
 
 from fieldshot.backbone import Backbone, Bundle
 from fieldshot.backbone.int8 import for_cpu
+from fieldshot.backbone.manifest import PRECISIONS
 from fieldshot.errors import ExportError
 from fieldshot.images import Pixels, Preprocessing
 from fieldshot_export import emulation, float16, int8
@@ -23,7 +24,7 @@ from fieldshot_export.pictures import PictureSet
 from fieldshot_export.report import Report, Stages
 from fieldshot_export.source import INPUT, OUTPUT, Floats, Source, first_line, open_session
 
-_WEIGHTS = {"float32": "backbone.onnx", "float16": "backbone.fp16.onnx", "int8": "backbone.int8.onnx"}
+_WEIGHTS = {precision: member for member, precision in PRECISIONS.items()}
 _BATCH = 16
 
 

@@ -81,8 +81,7 @@ def convert(model: ModelProto, pictures: Floats) -> ModelProto:
     ValueError
         The network holds subgraphs (If, Loop, Scan), or the result breaks ONNX's type rules.
     """
-    if any(True for node in model.graph.node for _ in graph.subgraphs(node)):
-        raise ValueError("networks with If, Loop or Scan are not converted")
+    graph.check_flat(model)
     half = shape_inference.infer_shapes(model)
     nodes = half.graph.node
     large = {name for name, peak in _peaks(model, pictures).items() if peak > LARGEST}

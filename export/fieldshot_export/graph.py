@@ -21,6 +21,12 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
             yield from attribute.graphs
 
 
+def check_flat(model: ModelProto) -> None:
+    """Refuse a network with subgraphs (If, Loop, Scan), by a ValueError."""
+    if any(True for node in model.graph.node for _ in subgraphs(node)):
+        raise ValueError("networks with If, Loop or Scan are not converted")
+
+
 def reads(node: NodeProto) -> Iterator[str]:
     """Yield the tensors that a node reads, those that its subgraphs capture from outside included."""
     yield from filter(None, node.input)

@@ -54,8 +54,7 @@ def convert(model: ModelProto, pictures: Floats) -> ModelProto:
     ValueError
         The network holds subgraphs (If, Loop, Scan).
     """
-    if any(True for node in model.graph.node for _ in graph.subgraphs(node)):
-        raise ValueError("networks with If, Loop or Scan are not converted")
+    graph.check_flat(model)
     named = shape_inference.infer_shapes(model)
     for number, node in enumerate(named.graph.node):
         node.name = f"{node.op_type}_{number}"

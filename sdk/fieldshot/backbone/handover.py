@@ -62,10 +62,6 @@ class Handover:
         self._ending.set()
         self._thread.join()
 
-    def wait(self) -> None:
-        """Wait until it is decided what serves from now on."""
-        self._thread.join()
-
     @property
     def name(self) -> str:
         """The word that chooses the engine that serves."""

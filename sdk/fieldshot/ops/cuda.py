@@ -36,9 +36,10 @@ class CudaOps(KernelOps):
         As for `Device`, and where the kernels do not load.
     """
 
+    runner: CudaRunner
+
     def __init__(self, index: int = 0) -> None:
-        self.cuda = CudaRunner(find_device(index))
-        super().__init__(self.cuda)
+        super().__init__(CudaRunner(find_device(index)))
 
 
 class CudaRunner:
@@ -105,7 +106,7 @@ class _Held:
 
 
 class CudaCall:
-    """`fieldshot.ops.runner.Call` on a device."""
+    """`fieldshot.ops.runner.Call` on a device; `space`, inside its ``with``, is its stream and memory."""
 
     def __init__(self, runner: CudaRunner) -> None:
         self.runner = runner
@@ -113,20 +114,15 @@ class CudaCall:
         self._results: list[tuple[int, NDArray[Any]]] = []
 
     def __enter__(self) -> CudaCall:
-        self._space: Workspace = self._workspace.__enter__()
+        self.space: Workspace = self._workspace.__enter__()
         return self
 
     def __exit__(self, *raised: Any) -> bool | None:
         return self._workspace.__exit__(*raised)
 
-    @property
-    def space(self) -> Workspace:
-        """Its stream and memory, inside its ``with``."""
-        return self._space
-
     def put(self, array: NDArray[Any] | None) -> int | None:
         """Address of a copy of the array."""
-        return None if array is None else self._space.put(array)
+        return None if array is None else self.space.put(array)
 
     def put_pixels(self, pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
         """Address of a copy of pixels (H, W, 3), and the bytes from row to row and from pixel to pixel.
@@ -141,22 +137,22 @@ class CudaCall:
 
     def held(self, loaded: _Held) -> tuple[int, ...]:
         """Addresses of what `Runner.load` keeps."""
-        return loaded.addresses(self._space)
+        return loaded.addresses(self.space)
 
     def scratch(self, dtype: type, *shape: int) -> int:
         """Address of memory that is gone after the call."""
-        return self._space.take(math.prod(shape) * np.dtype(dtype).itemsize)
+        return self.space.take(math.prod(shape) * np.dtype(dtype).itemsize)
 
     def out(self, dtype: type, *shape: int) -> int:
         """Address of an array that `fetch` gives."""
         array: NDArray[Any] = np.empty(shape, dtype)
-        self._results.append((self._space.result(array.nbytes), array))
+        self._results.append((self.space.result(array.nbytes), array))
         return self._results[-1][0]
 
     def inout(self, array: NDArray[Any]) -> int:
         """Address of a copy of the array that kernels may change and `fetch` gives."""
         array = array.copy()
-        self._results.append((self._space.changed(array), array))
+        self._results.append((self.space.changed(array), array))
         return self._results[-1][0]
 
     def launch(self, kernel: str, tasks: int, shared: int = 0, **fields: int | float | None) -> None:
@@ -170,17 +166,17 @@ class CudaCall:
             return  # a grid of nothing is an error to the driver
         params, grid = self.runner.structs[kernel](**fields), (min(tasks, self.runner.blocks), 1)
         # What PyCUDA's own calls come down to, without their three microseconds.
-        start, stream = self.runner.functions[kernel]._launch_kernel, self._space.stream
+        start, stream = self.runner.functions[kernel]._launch_kernel, self.space.stream
         self.do((kernel, grid, shared, bytes(params)), lambda: start(grid, (LANES, 1, 1), params, shared, stream))
 
     def do(self, key: tuple[object, ...], work: Callable[[], object]) -> None:
         """Start work on the call's stream; of equal keys it is the same."""
-        self._space.flush()
+        self.space.flush()
         work()
 
     def fetch(self) -> list[NDArray[Any]]:
         """Wait, and give what `out` and `inout` named, in their order."""
-        self._space.fetch(self._results)
+        self.space.fetch(self._results)
         return [array for _, array in self._results]
 
 
@@ -199,5 +195,5 @@ class RepeatedCall(CudaCall):
 
     def fetch(self) -> list[NDArray[Any]]:
         """Do the work, wait, and give what `out` and `inout` named, in their order."""
-        self._space.repeat(tuple(self._keys), lambda: [work() for work in self._work], self._results)
+        self.space.repeat(tuple(self._keys), lambda: [work() for work in self._work], self._results)
         return [array for _, array in self._results]

@@ -130,7 +130,7 @@ def _runner(index: int) -> CudaRunner | None:
         _log.info("pictures are made ready on the CPU, for there are no kernels for the device: %s", error)
         return None
     assert isinstance(ops, CudaOps)
-    return ops.cuda
+    return ops.runner
 
 
 def find_plan(bundle: Bundle, precision: str, index: int) -> Plan | None:
