@@ -175,7 +175,8 @@ def told(share: float, runs: Sequence[dict]) -> str:
     took = sum(run["took_s"] for run in runs) / max(len(runs), 1)
     text = f"{100 * share:.0f} % planted: {len(runs)} runs of {took:.0f} s; false alarms in {false}"
     if share:
-        text += f"; caught in {sum(run['verdicts'].get(run['stage'], [''])[0] == SLOWER for run in runs)}"
+        found = Counter(run["verdicts"].get(run["stage"], ["not measured"])[0] for run in runs)
+        text += f"; the stage itself: {', '.join(f'{count} {kind}' for kind, count in found.most_common())}"
     return f"{text}; stages left alone: {others or 'none'}"
 
 

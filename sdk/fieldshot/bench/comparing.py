@@ -63,7 +63,7 @@ def compare(
     limits = read_thresholds([of.name for of in shared], thresholds)
     wall = on_gpu(base.facts) or on_gpu(head.facts)
     verdicts = [
-        judge(of.name, of.logs(wall), limits[of.name], comparisons=len(shared), other=of_base[of.name].logs(wall))
+        judge(of.name, of.logs(wall), limits[of.name], benchmarks=len(shared), other=of_base[of.name].logs(wall))
         for of in shared
     ]
     if wall:

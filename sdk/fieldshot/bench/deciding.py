@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "ASKED",
     "FASTER",
     "FEWEST",
     "INCONCLUSIVE",
@@ -19,7 +20,6 @@ __all__ = [
     "LOOKS",
     "SLOWER",
     "Verdict",
-    "comparisons_of",
     "decide",
     "judge",
     "midmean",
@@ -30,8 +30,12 @@ Floats = npt.NDArray[np.float64]
 
 SLOWER, FASTER, LEVEL, INCONCLUSIVE = "slower", "faster", "level", "inconclusive"
 
-ERROR_RATE = 0.05  # how likely any verdict of a run is wrong, at most
+# A false alarm is what gets a gate deleted: slower and faster share this rate of error among all benchmarks and all looks
+# of a run. Level has it for each benchmark, shared among its looks alone: the intervals of alarms would take four times
+# as many rounds to say what nearly always is the case.
+ERROR_RATE = 0.05
 LOOKS = (6, 8, 11, 15, 20, 27)  # after so many rounds it is looked whether a benchmark is decided, and at the end
+ASKED = len(LOOKS) + 2  # how often a gate asks of each: at each look and at the end, and once on the wall
 FEWEST = LOOKS[0]
 MOST = 40  # rounds
 RESAMPLES = 10_000
@@ -45,7 +49,7 @@ class Verdict(NamedTuple):
     name, verdict : str
         Benchmark; slower, faster, level or inconclusive.
     ratio, low, high : float
-        Head over base, and the interval that it lies in with the confidence that was asked for.
+        Head over base, and the interval of this benchmark alone.
     threshold : float
         A change by less, such as 0.05, is level.
     rounds : int
@@ -81,7 +85,14 @@ def _midmeans(values: Floats) -> Floats:
 
 
 def judge(
-    name: str, logs: Sequence[float], threshold: float, *, comparisons: int, seed: int = 0, other: Sequence[float] = ()
+    name: str,
+    logs: Sequence[float],
+    threshold: float,
+    *,
+    benchmarks: int,
+    looks: int = 1,
+    seed: int = 0,
+    other: Sequence[float] = (),
 ) -> Verdict:
     """Judge one benchmark by a bootstrap over its rounds.
 
@@ -96,8 +107,10 @@ def judge(
         Logarithm of head over base in each round; or of the head alone, where `other` is of the base.
     threshold : float
         A change by less is level.
-    comparisons : int
-        How many intervals are asked for in all: the error rate is shared out among them (Bonferroni).
+    benchmarks : int
+        How many are judged together: the wide interval, of slower and faster, shares the error rate among them.
+    looks : int
+        How often each is looked at: both intervals share it among these (Bonferroni).
     seed : int
         Of the resampling.
     other : sequence of float
@@ -106,23 +119,27 @@ def judge(
     Returns
     -------
     Verdict
-        Slower where the whole interval lies beyond the threshold, level where it lies within, and so on.
+        Slower where the wide interval lies beyond the threshold, level where that of this benchmark alone lies within.
     """
     rounds = min(len(logs), len(other)) if other else len(logs)
-    centre, low, high = _interval(np.asarray(logs), np.asarray(other), ERROR_RATE / comparisons, seed)
+    levels = ERROR_RATE / looks, ERROR_RATE / (looks * benchmarks)
+    centre, [(low, high), (lowest, highest)] = _intervals(np.asarray(logs), np.asarray(other), levels, seed)
     edge = math.log1p(threshold)
     if rounds < FEWEST and not other:
         verdict = INCONCLUSIVE
-    elif low > edge:
+    elif lowest > edge:
         verdict = SLOWER
-    elif high < -edge:
+    elif highest < -edge:
         verdict = FASTER
     elif -edge < low and high < edge:
         verdict = LEVEL
     else:
         verdict = INCONCLUSIVE
     found = Verdict(name, verdict, math.exp(centre), math.exp(low), math.exp(high), threshold, rounds)
-    return found._replace(advice=_advice(centre, (high - low) / 2, edge, rounds)) if verdict == INCONCLUSIVE else found
+    if verdict != INCONCLUSIVE:
+        return found
+    half = (high - low) / 2 if abs(centre) < edge else (highest - lowest) / 2
+    return found._replace(advice=_advice(centre, half, edge, rounds))
 
 
 def decide(
@@ -148,10 +165,12 @@ def decide(
     """
     logs: dict[str, list[float]] = {name: [] for name in thresholds}
     verdicts: dict[str, Verdict] = {}
-    comparisons = comparisons_of(len(thresholds))
 
     def judged(names: Iterable[str]) -> dict[str, Verdict]:
-        return {name: judge(name, logs[name], thresholds[name], comparisons=comparisons, seed=seed) for name in names}
+        return {
+            name: judge(name, logs[name], thresholds[name], benchmarks=len(thresholds), looks=ASKED, seed=seed)
+            for name in names
+        }
 
     for number in range(1, MOST + 1):
         still = [name for name in thresholds if name not in verdicts]
@@ -169,11 +188,6 @@ def decide(
     return [verdicts[name] for name in thresholds if name in verdicts]
 
 
-def comparisons_of(benchmarks: int) -> int:
-    """How many intervals a gate asks for: at each look and at the end, and once on the wall."""
-    return benchmarks * (len(LOOKS) + 2)
-
-
 def two_sided(level: float, freedom: int) -> float:
     """Student's t that is exceeded, on either side, with a probability of `level`, by integrating its density."""
     angles, cumulated = _student(freedom)
@@ -189,22 +203,28 @@ def _student(freedom: int) -> tuple[Floats, Floats]:
     return angles, cumulated / cumulated[-1]
 
 
-def _interval(logs: Floats, other: Floats, level: float, seed: int) -> tuple[float, float, float]:
-    """Middle of the rounds, or difference of two, and the ends of its interval."""
+def _intervals(
+    logs: Floats, other: Floats, levels: Iterable[float], seed: int
+) -> tuple[float, list[tuple[float, float]]]:
+    """Middle of the rounds, or difference of two, and for each level the ends of its interval."""
     random = np.random.default_rng(seed)
     freedom = (min(len(logs), len(other)) if len(other) else len(logs)) - 1
     centre = float(_midmeans(logs)) - (float(_midmeans(other)) if len(other) else 0.0)
     if freedom < 1:
-        return centre, -math.inf, math.inf
+        return centre, [(-math.inf, math.inf) for _ in levels]
     middles = _resampled(logs, random)
     if len(other):
         middles = middles - _resampled(other, random)
+    return centre, [_interval(middles, centre, level, freedom) for level in levels]
+
+
+def _interval(middles: Floats, centre: float, level: float, freedom: int) -> tuple[float, float]:
     wanted = two_sided(level, freedom) * math.sqrt((freedom + 1) / freedom)
     tail = max(1 - NormalDist().cdf(wanted), 2 / RESAMPLES)
     # Where the bootstrap has no resamples left so far out, what it has is drawn out by as much.
     stretch = wanted / NormalDist().inv_cdf(1 - tail)
     low, high = np.quantile(middles, [tail, 1 - tail]) - centre
-    return centre, centre + stretch * float(low), centre + stretch * float(high)
+    return centre + stretch * float(low), centre + stretch * float(high)
 
 
 def _resampled(values: Floats, random: np.random.Generator) -> Floats:

@@ -27,7 +27,6 @@ __all__ = ["Pair", "run"]
 Progress = Callable[[int, "int | None"], object]
 Samples = dict[str, list[dict[str, Any]]]
 
-TURNS = 6  # blocks of a benchmark in each process of `run`
 _BYTES = 1e6  # of a MB
 
 
@@ -81,7 +80,8 @@ def run(
         plans = plan(about["call_ns"])
         for number in range(rounds):
             with Worker(side, list(plans), files, cores=where, seed=number) as worker:
-                for name, blocks in _turns({"head": worker}, plans, dict.fromkeys(plans, TURNS))["head"].items():
+                turns = {name: plan["turns"] for name, plan in plans.items()}
+                for name, blocks in _turns({"head": worker}, plans, turns)["head"].items():
                     measured[name].append(_round(blocks))
                 for name, values in _per_process(worker.about["cold"], names).items():
                     measured[name].append(Round(values[:1], values[1:], worker.about["reference"] / 1e6))
@@ -139,12 +139,13 @@ class Pair:
             for name, took_ns in about["call_ns"].items():
                 call_ns[name] = min(took_ns, call_ns.get(name, took_ns))
         self.plans = plan({name: took for name, took in call_ns.items() if name not in self.absent})
-        self._blocks = 6 * len(self.plans)  # of each side a round, shared out among what is still open
 
     def measure(self, number: int, names: Sequence[str]) -> dict[str, Samples]:
         """Blocks of one more round, by side and benchmark, A B B A; of what is measured once, (wall, cpu)."""
         stages = [name for name in self.plans if name in names]
-        turns = max(6, min(24, self._blocks // max(1, len(stages)))) // 2 * 2
+        # The time of a round is shared out among what is still open.
+        share = min(4, len(self.plans) / max(1, len(stages)))
+        turns = {name: int(share * self.plans[name]["turns"]) // 2 * 2 for name in stages}
         order = list(self._sides) if number % 2 else list(reversed(self._sides))
         with ExitStack() as stack:
             workers = {
@@ -153,7 +154,7 @@ class Pair:
                 )
                 for key in order
             }
-            samples = _turns(workers, self.plans, dict.fromkeys(stages, turns))
+            samples = _turns(workers, self.plans, turns)
         for key, worker in workers.items():
             for name, (wall, cpu) in _per_process(worker.about["cold"], names).items():
                 samples[key][name] = [{"wall": [1e6 * wall], "cpu": [1e6 * cpu]}]
@@ -167,7 +168,7 @@ def _turns(workers: Mapping[str, Worker], plans: Mapping[str, Any], turns: Mappi
     samples: dict[str, Samples] = {key: {name: [] for name in turns} for key in workers}
     keys = list(workers)
     for turn in range(max(turns.values(), default=0)):
-        for name in turns:
+        for name in (name for name, count in turns.items() if turn < count):
             # A B B A: what drifts in the machine meets both alike.
             for key in keys if turn % 2 == 0 else reversed(keys):
                 samples[key][name].append(workers[key].ask(name, plans[name], turn // 2))

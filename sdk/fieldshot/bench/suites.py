@@ -22,7 +22,11 @@ SUITES = {
 }
 
 SAMPLE_NS = 500_000  # a sample has as many calls as take that long: reading the clock must cost next to nothing
-BLOCK_NS = 12_000_000  # samples in a row before the other side has its turn
+# Samples in a row before the other side has its turn: a machine's speed wanders by 5 to 10 % within 20 ms, and with turns
+# of 12 ms in as much time the ratios of identical sides scattered twice as much.
+BLOCK_NS = 4_000_000
+FEWEST_TURNS, TURNS = 6, 18  # blocks in each process: few where one takes long
+TURNS_NS = 150_000_000
 WARM_NS = 4_000_000  # what is quicker runs once unmeasured first: the other side has just had the caches
 
 
@@ -46,11 +50,12 @@ def stages_of(suite: str) -> list[str]:
 
 
 def plan(call_ns: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """Calls of a sample and samples of a block, for calls that take so long: the same for all sides."""
+    """Calls of a sample, samples of a block and turns, for calls that take so long: the same for all sides."""
     plans = {}
     for name, took_ns in call_ns.items():
         took_ns = max(took_ns, 1)
         calls = 1 if name in UNTIMED else max(1, SAMPLE_NS // took_ns)
         samples = max(1, min(BLOCK_NS // (calls * took_ns), 40))
-        plans[name] = {"calls": calls, "samples": samples, "warm": int(took_ns < WARM_NS)}
+        turns = max(FEWEST_TURNS, min(TURNS_NS // (samples * calls * took_ns), TURNS))
+        plans[name] = {"calls": calls, "samples": samples, "warm": int(took_ns < WARM_NS), "turns": turns}
     return plans

@@ -98,15 +98,25 @@ def test_intervals_hold_as_often_as_they_say() -> None:
     random = np.random.default_rng(0)
     held = 0
     for seed in range(200):
-        of = judge("a", random.normal(0, 0.02, 8).tolist(), 0.05, comparisons=1, seed=seed)
+        of = judge("a", random.normal(0, 0.02, 8).tolist(), 0.05, benchmarks=1, seed=seed)
         held += of.low < 1 < of.high
     assert 0.91 < held / 200 < 0.99
+
+
+def test_many_benchmarks_widen_the_interval_of_alarms_alone() -> None:
+    logs = np.random.default_rng(0).normal(math.log(1.08), 0.02, 8)
+    alone, among = (judge("a", logs.tolist(), 0.05, benchmarks=benchmarks) for benchmarks in (1, 200))
+    assert alone[2:5] == among[2:5]
+    assert (alone.verdict, among.verdict) == (SLOWER, INCONCLUSIVE)
+    assert "rounds" in among.advice
+    logs -= logs.mean()
+    assert judge("a", logs.tolist(), 0.05, benchmarks=200).verdict == LEVEL
 
 
 def test_unpaired() -> None:
     random = np.random.default_rng(0)
     base, head = random.normal(0, 0.01, 10), random.normal(math.log(1.2), 0.01, 10)
-    found = judge("a", head.tolist(), 0.05, comparisons=5, other=base.tolist())
+    found = judge("a", head.tolist(), 0.05, benchmarks=5, other=base.tolist())
     assert found.verdict == SLOWER
     assert found.ratio == pytest.approx(1.2, abs=0.02)
-    assert judge("a", base.tolist(), 0.05, comparisons=5, other=base.tolist()).verdict == LEVEL
+    assert judge("a", base.tolist(), 0.05, benchmarks=5, other=base.tolist()).verdict == LEVEL

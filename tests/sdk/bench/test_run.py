@@ -59,7 +59,8 @@ def test_suites() -> None:
 
 
 def test_plans_take_the_same_time_for_quick_and_slow_stages() -> None:
-    plans = plan({"predict": 20_000, "recognize": 5_000_000, "partial_fit": 200_000})
-    assert plans["predict"] == {"calls": 25, "samples": 24, "warm": 1}
-    assert plans["recognize"] == {"calls": 1, "samples": 2, "warm": 0}
+    plans = plan({"predict": 20_000, "recognize": 10_000_000, "partial_fit": 200_000, "enroll": 80_000_000})
+    assert plans["predict"] == {"calls": 25, "samples": 8, "warm": 1, "turns": 18}
+    assert plans["recognize"] == {"calls": 1, "samples": 1, "warm": 0, "turns": 15}
     assert plans["partial_fit"]["calls"] == 1
+    assert plans["enroll"]["turns"] == 6
