@@ -149,9 +149,10 @@ def simulated(share: float, runs: int, noise: float, names: Sequence[str]) -> li
     """Runs whose rounds are drawn: Student's t with four degrees of freedom, since disturbances come in bursts."""
     drawn = np.random.default_rng(0)
     thresholds = {**read_thresholds(names), CONTROL: CONTROL_THRESHOLD}
+    timed = [name for name in names if name not in PER_PROCESS]
     found = []
     for number in range(runs):
-        stage = names[number % len(names)] if share else ""
+        stage = timed[number % len(timed)] if share else ""
 
         def measure(rounds: int, still: Sequence[str], stage: str = stage) -> dict[str, float] | None:
             if rounds > 20:  # about what the time allows

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "ASKED",
+    "EARLY",
     "FASTER",
     "FEWEST",
     "INCONCLUSIVE",
@@ -30,12 +30,13 @@ Floats = npt.NDArray[np.float64]
 
 SLOWER, FASTER, LEVEL, INCONCLUSIVE = "slower", "faster", "level", "inconclusive"
 
-# A false alarm is what gets a gate deleted: slower and faster share this rate of error among all benchmarks and all looks
-# of a run. Level has it for each benchmark, shared among its looks alone: the intervals of alarms would take four times
-# as many rounds to say what nearly always is the case.
+# A false alarm is what gets a gate deleted: slower and faster share this rate of error among all benchmarks and looks.
+# Level has it for each benchmark, shared among its looks: the intervals of alarms would take twice as many rounds to say
+# what nearly always is the case.
 ERROR_RATE = 0.05
 LOOKS = (6, 8, 11, 15, 20, 27)  # after so many rounds it is looked whether a benchmark is decided, and at the end
-ASKED = len(LOOKS) + 2  # how often a gate asks of each: at each look and at the end, and once on the wall
+# The last look, when the time is over, has half of the rate; the looks before it and one on the wall share the rest.
+LAST, EARLY = 2, 2 * (len(LOOKS) + 1)
 FEWEST = LOOKS[0]
 MOST = 40  # rounds
 RESAMPLES = 10_000
@@ -110,7 +111,7 @@ def judge(
     benchmarks : int
         How many are judged together: the wide interval, of slower and faster, shares the error rate among them.
     looks : int
-        How often each is looked at: both intervals share it among these (Bonferroni).
+        Into how many parts the rate is shared among the looks at each, for both intervals (Bonferroni).
     seed : int
         Of the resampling.
     other : sequence of float
@@ -166,9 +167,9 @@ def decide(
     logs: dict[str, list[float]] = {name: [] for name in thresholds}
     verdicts: dict[str, Verdict] = {}
 
-    def judged(names: Iterable[str]) -> dict[str, Verdict]:
+    def judged(names: Iterable[str], looks: int) -> dict[str, Verdict]:
         return {
-            name: judge(name, logs[name], thresholds[name], benchmarks=len(thresholds), looks=ASKED, seed=seed)
+            name: judge(name, logs[name], thresholds[name], benchmarks=len(thresholds), looks=looks, seed=seed)
             for name in names
         }
 
@@ -180,11 +181,11 @@ def decide(
         for name, log in found.items():
             logs[name].append(log)
         if number in LOOKS:
-            looked = judged(name for name in still if logs[name])
+            looked = judged((name for name in still if logs[name]), EARLY)
             verdicts.update({name: of for name, of in looked.items() if of.verdict != INCONCLUSIVE})
             if show is not None:
                 show(list(looked.values()))
-    verdicts.update(judged(name for name in thresholds if name not in verdicts and logs[name]))
+    verdicts.update(judged((name for name in thresholds if name not in verdicts and logs[name]), LAST))
     return [verdicts[name] for name in thresholds if name in verdicts]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from fieldshot.bench.board import board_facts
 from fieldshot.bench.comparing import Comparison, differences, median
-from fieldshot.bench.deciding import ASKED, FASTER, INCONCLUSIVE, SLOWER, Verdict, decide, judge, midmean
+from fieldshot.bench.deciding import EARLY, FASTER, INCONCLUSIVE, SLOWER, Verdict, decide, judge, midmean
 from fieldshot.bench.result import on_gpu
 from fieldshot.bench.running import Pair, chosen
 from fieldshot.bench.sides import Side, prepare
@@ -198,7 +198,7 @@ def _with_wall(of: Verdict, logs: Sequence[float], benchmarks: int) -> Verdict:
     if of.verdict == SLOWER or not logs or of.name == "memory":
         return of
     threshold = max(WALL_THRESHOLD, of.threshold)
-    wall = judge(of.name, logs, threshold, benchmarks=benchmarks, looks=ASKED)
+    wall = judge(of.name, logs, threshold, benchmarks=benchmarks, looks=EARLY)
     return wall._replace(clock="wall") if wall.verdict == SLOWER else of
 
 

@@ -22,8 +22,8 @@ SUITES = {
 }
 
 SAMPLE_NS = 500_000  # a sample has as many calls as take that long: reading the clock must cost next to nothing
-# Samples in a row before the other side has its turn: a machine's speed wanders by 5 to 10 % within 20 ms, and with turns
-# of 12 ms in as much time the ratios of identical sides scattered twice as much.
+# Samples in a row before the other side has its turn: a machine's speed wanders by 5 to 10 % within 20 ms, and with
+# turns of 12 ms, a third as many, the ratios of identical sides scattered twice as much.
 BLOCK_NS = 4_000_000
 FEWEST_TURNS, TURNS = 6, 18  # blocks in each process: few where one takes long
 TURNS_NS = 150_000_000
