@@ -31,8 +31,8 @@ Floats = npt.NDArray[np.float64]
 SLOWER, FASTER, LEVEL, INCONCLUSIVE = "slower", "faster", "level", "inconclusive"
 
 # A false alarm is what gets a gate deleted: slower and faster share this rate of error among all benchmarks and looks.
-# Level has it for each benchmark, shared among its looks: the intervals of alarms would take twice as many rounds to say
-# what nearly always is the case.
+# Level has it for each benchmark, shared among its looks: the intervals of alarms would take twice as many rounds to
+# say what nearly always is the case.
 ERROR_RATE = 0.05
 LOOKS = (6, 8, 11, 15, 20, 27)  # after so many rounds it is looked whether a benchmark is decided, and at the end
 # The last look, when the time is over, has half of the rate; the looks before it and one on the wall share the rest.
