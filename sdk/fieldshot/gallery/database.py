@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fieldshot.errors import GalleryError, MissingFileError
 
-__all__ = ["MIGRATIONS", "connect", "create", "migrate", "translated", "unlogged"]
+__all__ = ["MIGRATIONS", "connect", "create", "in_words", "migrate", "translated", "unlogged"]
 
 APPLICATION_ID = 0x66736C74  # "fslt", at offset 68 of the file: what `file` and we know a gallery by
 
@@ -94,15 +94,20 @@ _WORDS = (
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn any `sqlite3.Error` of the block into a GalleryError that says how to mend it."""
+    """Turn any `sqlite3.Error` of the block into `in_words`."""
     try:
         yield
     except sqlite3.Error as error:
-        text = str(error).lower()
-        for fragment, message, hint in _WORDS:
-            if fragment in text:
-                raise GalleryError(f"{message}: {path}", hint=hint) from error
-        raise GalleryError(f"gallery must be usable (got SQLite's {error!r}): {path}") from error
+        raise in_words(error, path) from error
+
+
+def in_words(error: sqlite3.Error, path: Path) -> GalleryError:
+    """The GalleryError that says how to mend an error of SQLite."""
+    text = str(error).lower()
+    for fragment, message, hint in _WORDS:
+        if fragment in text:
+            return GalleryError(f"{message}: {path}", hint=hint)
+    return GalleryError(f"gallery must be usable (got SQLite's {error!r}): {path}")
 
 
 def unlogged(path: Path) -> bool:

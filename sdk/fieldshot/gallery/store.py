@@ -110,12 +110,17 @@ class Gallery:
 
     def version(self) -> int:
         """Give the version of the last operation, 0 for none; microseconds when nothing has changed."""
-        with self._read() as db:
-            stamp: int = db.execute("PRAGMA data_version").fetchone()[0]
-            if stamp != self._stamp:
-                self._version = _last_version(db)
-                self._stamp = stamp
-            return self._version
+        # Asked at each recognition, so without `_read`: a generator or two take longer than SQLite.
+        try:
+            with self._reading:
+                db = self._reader()
+                (stamp,) = db.execute("PRAGMA data_version").fetchone()
+                if stamp != self._stamp:
+                    self._version = _last_version(db)
+                    self._stamp = stamp
+                return self._version
+        except sqlite3.Error as error:
+            raise database.in_words(error, self.path) from error
 
     def snapshot(self, since: int = 0) -> Snapshot:
         """Read one consistent version: everything, or what changed since an earlier version."""
@@ -330,10 +335,13 @@ class Gallery:
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
         with self._reading, database.translated(self.path):
-            # A frozen connection sees nothing of what others write: when the file has changed, open it anew.
-            if self._frozen and self._look() != self._seen:
-                self._connect()
-            yield self._connections[0]
+            yield self._reader()
+
+    def _reader(self) -> sqlite3.Connection:
+        # A frozen connection sees nothing of what others write: when the file has changed, open it anew.
+        if self._frozen and self._look() != self._seen:
+            self._connect()
+        return self._connections[0]
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
