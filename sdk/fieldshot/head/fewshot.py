@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import os
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -229,7 +228,7 @@ class FewShotHead(Estimator):
             a class on they count in full.
         """
         self._fitted()
-        Z = checked_embeddings(Z, expected=self.n_features_in_, name=type(self).__name__)
+        Z = self._checked(Z, self.n_features_in_)
         unlabelled, _ = self._ops().absorb(Z, np.array([0, len(Z)], np.int32))
         head = copy.copy(self)
         head._refit(self._statistics, self.n_features_in_, unlabelled)
@@ -257,13 +256,13 @@ class FewShotHead(Estimator):
 
     def cosines(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Cosine of each embedding with each class mean, in the order of `classes_`: (N, D) -> (N, K)."""
-        return self.log_proba_and_cosines(Z)[1]
-
-    def log_proba_and_cosines(self, Z: ArrayLike | Pending) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """`predict_log_proba` and `cosines` together, for the price of one."""
-        answers = self._answers(self._fitted(), Z, cosines=True)
+        answers = self.predict_all(Z)
         assert answers.cosines is not None  # asked for
-        return _log_softmax(answers.logits), answers.cosines
+        return answers.cosines
+
+    def predict_all(self, Z: ArrayLike | Pending) -> Prediction:
+        """Logits, `predict_proba`, the most probable class and `cosines` together, for the price of one."""
+        return self._answers(self._fitted(), Z, cosines=True)
 
     def open_score(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Cosine of each embedding with its nearest class mean: (N, D) -> (N,); compare with `threshold_`.
@@ -390,21 +389,24 @@ class FewShotHead(Estimator):
         )
 
     def _answers(self, fitted: _Fitted, Z: ArrayLike | Pending, *, cosines: bool = False) -> Prediction:
-        checked = partial(checked_embeddings, expected=fitted.classifier.weights.shape[1], name=type(self).__name__)
         if fitted.ops is None:
             self._state = fitted = fitted.on(self._ops())
         assert fitted.ops is not None
+        dim = fitted.classifier.weights.shape[1]
         if isinstance(Z, Pending) and isinstance(fitted.ops, KernelOps) and fitted.ops.runner is Z.runner:
             answers, Z = fitted.ops.predict_pending(fitted.loaded[0], Z, cosines=cosines)
-            Z = checked(Z)  # after the fact: before they were nowhere to look at
+            Z = self._checked(Z, dim)  # after the fact: before they were nowhere to look at
         else:
-            Z = checked(Z.fetch() if isinstance(Z, Pending) else Z)
+            Z = self._checked(Z.fetch() if isinstance(Z, Pending) else Z, dim)
             answers = fitted.ops.predict(fitted.loaded[0], Z, cosines=cosines)
         if fitted.neighbours is None:
             return answers
         logits = fitted.neighbours.beside(answers.logits, fitted.ops.predict(fitted.loaded[1], Z).logits)
         best = logits.argmax(axis=1)[:, None].astype(np.int32)
         return Prediction(logits, softmax(logits), best, answers.cosines)
+
+    def _checked(self, Z: ArrayLike, dim: int) -> NDArray[Any]:
+        return checked_embeddings(Z, expected=dim, name=type(self).__name__)
 
     def _fitted(self) -> _Fitted:
         if not self.__sklearn_is_fitted__():

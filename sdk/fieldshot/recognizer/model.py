@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +49,7 @@ class Recognition:
     engine: str
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What the head says of one embedding: the label or None, its probability, and those of all labels."""
 
     label: str | None
@@ -89,11 +89,9 @@ class Model:
         self.head = head
         classes = [] if head is None else head.classes_.tolist()
         column = {number: place for place, number in enumerate(classes)}
-        real = [number for number in classes if number % 2 == 0]
-        self._names = [labels[number // 2] for number in real]
-        self._columns = np.array([column[number] for number in real], np.intp)
+        self._names = {at: labels[number // 2] for number, at in column.items() if number % 2 == 0}
         # The column of a label's negatives, or its own where it has none: that never outscores it.
-        self._negatives = np.array([column.get(number + 1, column[number]) for number in real], np.intp)
+        self._negatives = {at: column.get(classes[at] + 1, at) for at in self._names}
 
     def advanced(self, snapshot: Snapshot) -> Model:
         """Give the model of a later version, from what came since this one (or everything, for `since` 0)."""
@@ -118,8 +116,8 @@ class Model:
         FieldshotError
             Fewer than two labels have pictures, and nothing was rejected.
         """
-        if len(self._names) < 2 and np.array_equal(self._columns, self._negatives):
-            got = f"only {self._names[0]!r}" if self._names else "none"
+        if len(self._names) < 2 and all(at == other for at, other in self._negatives.items()):
+            got = f"only {next(iter(self._names.values()))!r}" if self._names else "none"
             raise FieldshotError(
                 f"gallery must hold pictures of two labels, or of one and what it is not (got {got})",
                 hint="enrol another label, or reject pictures of something else",
@@ -134,17 +132,19 @@ class Model:
         """
         head = self.head
         assert head is not None  # `check` has seen labels
-        logs, cosines = head.log_proba_and_cosines(embeddings)
-        # Not below, rather than above: without a threshold (nan) everything counts as known.
-        known = ~(cosines[:, self._columns].max(axis=1) < head.threshold_)
-        best = logs[:, self._columns].argmax(axis=1)
-        rows = np.arange(len(logs))
-        known &= logs[rows, self._negatives[best]] <= logs[rows, self._columns[best]]
-        chances = np.exp(logs[:, self._columns])
-        known &= chances[rows, best] * (len(self._names) + 1) >= 1.0
-        return [self._answer(chances[n], int(best[n]), bool(known[n])) for n in rows]
+        logits, chances, _, cosines = head.predict_all(embeddings)
+        assert cosines is not None  # `predict_all` asks for them
+        rows = zip(logits.tolist(), chances.tolist(), cosines.tolist(), strict=True)
+        return [self._answer(*row, head.threshold_) for row in rows]
 
-    def _answer(self, chances: NDArray[np.float64], best: int, known: bool) -> Answer:
-        order = np.argsort(-chances, kind="stable")
-        scores = {self._names[place]: float(chances[place]) for place in order}
-        return Answer(self._names[best] if known else None, float(chances[best]), scores)
+    def _answer(self, logits: list[float], chances: list[float], cosines: list[float], threshold: float) -> Answer:
+        order = sorted(self._names, key=logits.__getitem__, reverse=True)
+        best = order[0]
+        known = (
+            # Not below, rather than above: without a threshold (nan) everything counts as known.
+            not max(map(cosines.__getitem__, order)) < threshold
+            and logits[self._negatives[best]] <= logits[best]
+            and chances[best] * (len(order) + 1) >= 1.0
+        )
+        scores = {self._names[column]: chances[column] for column in order}
+        return Answer(self._names[best] if known else None, chances[best], scores)

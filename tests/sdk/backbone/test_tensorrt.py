@@ -683,9 +683,10 @@ def test_where_the_head_computes_elsewhere_the_embedding_comes_back(bundle: Path
         Z = recognizer.backbone.embed(PICTURES[:12])
         there, here = (FewShotHead(device=d).fit(Z, np.arange(12) % 2) for d in ("cuda", "host"))
         for head in (there, here):
-            got = head.log_proba_and_cosines(recognizer.backbone.pending(PICTURES[20:21]))
-            want = head.log_proba_and_cosines(recognizer.backbone.embed(PICTURES[20:21]))
-            np.testing.assert_allclose(got, want, atol=1e-4)
+            got = head.predict_all(recognizer.backbone.pending(PICTURES[20:21]))
+            want = head.predict_all(recognizer.backbone.embed(PICTURES[20:21]))
+            for ours, theirs in zip(got, want, strict=True):
+                np.testing.assert_allclose(ours, theirs, atol=1e-4)
         """
     run(dedent(ENROLLED) + dedent(program), bundle, environment)
 
