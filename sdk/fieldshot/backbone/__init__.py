@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fieldshot.backbone.bundle import Bundle
 from fieldshot.backbone.choice import create
-from fieldshot.backbone.embedding import embedded
+from fieldshot.backbone.embedding import check_batch_size, embedded, embedded_alone
 from fieldshot.backbone.engine import Engine
 from fieldshot.backbone.views import MOST, check_budget, check_views
 from fieldshot.errors import BundleError
@@ -318,6 +318,12 @@ class Backbone:
             In the order of the items.
         """
         total = len(items) if isinstance(items, Sized) else None
+        if total == 1:
+            check_batch_size(batch_size)
+            embedding = embedded_alone(self._engine, self.preprocessing, read(next(iter(items))), views=self.views)
+            if progress is not None:
+                progress(1, 1)
+            return embedding
         parts = [np.empty((0, self.dim), np.float32)]
         done = 0
         with closing(self.stream(items, read, batch_size=batch_size)) as stream:
@@ -338,6 +344,7 @@ class Backbone:
         ndarray of shape (n, D), dtype float32
             In the order of the items; close the generator to end its threads early.
         """
+        check_batch_size(batch_size)
         return embedded(self._engine, self.preprocessing, items, read, views=self.views, batch_size=batch_size)
 
 

@@ -288,19 +288,21 @@ class Recognizer:
         FieldshotError
             There are not two labels to choose from yet.
         """
-        return self.recognize_batch([image])[0]
+        return self._recognized([image], None)[0]
 
     def recognize_batch(self, images: object, *, progress: Progress | None = None) -> list[Recognition]:
         """Say what each of many pictures shows, all by the same version; as `recognize`."""
+        return self._recognized(as_items(images), progress)
+
+    def _recognized(self, items: Iterable[object], progress: Progress | None) -> list[Recognition]:
         start = time.perf_counter()
         model = self._current()
         model.check()
-        items = as_items(images)
-        pending = self.backbone.pending(items)
-        embeddings = self.backbone.embed(items, progress=progress) if pending is None else pending
+        backbone = self.backbone
+        embeddings = backbone.pending(items) or backbone.embed_with(items, pictures.decode, progress=progress)
         answers = model.answers(embeddings) if embeddings.shape[0] else []
         latency_ms = (time.perf_counter() - start) * 1e3 / max(len(answers), 1)
-        by = model.version, self.backbone.runs
+        by = model.version, backbone.runs
         return [Recognition(a.label, a.confidence, a.scores, latency_ms, a.label is not None, *by) for a in answers]
 
     def watch(
