@@ -9,7 +9,6 @@ whoever sums these integers has Pillow's pixels to the bit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -22,7 +21,6 @@ PLACES: Final = 22
 """Binary places of a weight: products with 8 bits leave two bits of 32 for the sum to overshoot."""
 
 _PILLOW: Final = tuple(int(number) for number in PIL.__version__.split(".")[:2])
-_KEPT_SIZE: Final = 1 << 15  # axes of longer sides are not kept: their weights take megabytes
 
 Float64 = npt.NDArray[np.float64]
 
@@ -58,21 +56,13 @@ def axis_of(interpolation: str, size: int, to: int, start: int, count: int) -> A
     size, to, start, count : int
         In pixels.
     """
-    make = _kept_axis if size <= _KEPT_SIZE else _axis
-    return make("nearest" if size == to else interpolation, size, to, start, count)
-
-
-def _axis(interpolation: str, size: int, to: int, start: int, count: int) -> Axis:
-    if interpolation == "nearest":
+    if interpolation == "nearest" or size == to:
         first, weights = _nearest(size, to)[start : start + count], np.full((count, 1), 1 << PLACES, np.int32)
     else:
         first, weights = _filtered(*_FILTERS[interpolation], size, to, np.arange(start, start + count))
     taps = weights.shape[1]
     table = np.concatenate([first - first[0], weights.reshape(-1)]).astype(np.int32)
     return Axis(int(first[0]), int(first[-1]) + taps, taps, table)
-
-
-_kept_axis = lru_cache(maxsize=64)(_axis)
 
 
 def _nearest(size: int, to: int) -> npt.NDArray[np.int64]:

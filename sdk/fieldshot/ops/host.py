@@ -18,7 +18,7 @@ from fieldshot.ops.interface import Classifier
 from fieldshot.ops.kernels import KernelOps
 from fieldshot.system import cores
 
-__all__ = ["HostOps", "HostRunner", "library"]
+__all__ = ["HostOps", "HostRunner", "address_of", "library"]
 
 # The matrix of the one-launch fit stays in the second-level cache up to about 128 samples; past that blocks win.
 _SHARED_BYTES = 8 * 128 * 129
@@ -116,10 +116,11 @@ class _Room(threading.local):
 
     def __init__(self) -> None:
         self.array = np.empty(_ROOM_BYTES, np.uint8)
-        self.address = _address(self.array)
+        self.address = address_of(self.array)
 
 
-def _address(array: NDArray[Any]) -> int:
+def address_of(array: NDArray[Any]) -> int:
+    """Where an array begins."""
     try:
         # A quarter of the time of array.ctypes.data. (NumPy's stubs do not say that an array is a buffer.)
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
@@ -132,7 +133,7 @@ class _Held:
 
     def __init__(self, classifier: Classifier) -> None:
         self.arrays = [np.ascontiguousarray(array) for array in classifier[:3]]
-        self.addresses = tuple(map(_address, self.arrays))
+        self.addresses = tuple(map(address_of, self.arrays))
 
 
 class HostCall:
@@ -157,7 +158,7 @@ class HostCall:
             return None
         array = np.ascontiguousarray(array)
         self._held.append(array)
-        return _address(array)
+        return address_of(array)
 
     def put_pixels(self, pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
         """Address of the pixels (H, W, 3) where they lie, and the bytes from row to row and from pixel to pixel."""
@@ -175,20 +176,20 @@ class HostCall:
         if self._used > _ROOM_BYTES:
             self._used = start
             self._held.append(np.empty(size, np.uint8))
-            return _address(self._held[-1])
+            return address_of(self._held[-1])
         return self._room.address + start
 
     def out(self, dtype: type, *shape: int) -> int:
         """Address of an array that `fetch` gives."""
         array: NDArray[Any] = np.empty(shape, dtype)
         self._outputs.append(array)
-        return _address(array)
+        return address_of(array)
 
     def inout(self, array: NDArray[Any]) -> int:
         """Address of a copy of the array that kernels may change and `fetch` gives."""
         array = array.copy()
         self._outputs.append(array)
-        return _address(array)
+        return address_of(array)
 
     def launch(self, kernel: str, tasks: int, shared: int = 0, **fields: int | float | None) -> None:
         """Run a kernel."""

@@ -10,7 +10,7 @@ import numpy as np
 from fieldshot.errors import DeviceError
 from fieldshot.images import Picture, Preprocessing, pixels_in_place
 from fieldshot.images.preprocessing import Interpolation
-from fieldshot.ops.host import HostRunner, library
+from fieldshot.ops.host import HostRunner, address_of, library
 from fieldshot.ops.interface import Float32
 from fieldshot.ops.preprocessing import launch_preprocess
 
@@ -67,7 +67,7 @@ def _prepare(
     runner: HostRunner, picture: Picture, spec: Preprocessing, out: Float32, rows: tuple[int, int] | None = None
 ) -> None:
     with runner.call() as call:
-        launch_preprocess(call, [picture], spec, out.ctypes.data, rows)
+        launch_preprocess(call, [picture], spec, address_of(out), rows)
 
 
 @cache

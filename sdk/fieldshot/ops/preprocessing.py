@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldshot.images import Picture, Preprocessing, pixels_in_place, size_of
-from fieldshot.images.resampling import axis_of, down_first
+from fieldshot.images.resampling import Axis, axis_of, down_first
 from fieldshot.ops import sources
 from fieldshot.ops.runner import Call
 
 __all__ = ["launch_preprocess"]
 
 _TALL, _WIDE = 8, 32  # of a tile on a GPU, kernels/preprocess.cu
+_KEPT_SIZE = 1 << 15  # resizes of longer sides are not kept: their weights take megabytes
 
 
 def launch_preprocess(
@@ -43,12 +46,12 @@ def launch_preprocess(
     start, height = rows or (0, spec.size[0])
     width = spec.size[1]
     kind = sources.structs()["PreprocessPicture"]
-    records = (kind * len(pictures))(*(kind(*_record(call, picture, spec, start, height)) for picture in pictures))
+    records = (kind * len(pictures))(*[kind(*_record(call, picture, spec, start, height)) for picture in pictures])
     tiles = max(-(-a // _TALL) * -(-b // _WIDE) for a, b in ((height, width), (width, height)))
     call.launch(
         "preprocess",
         len(pictures) * tiles,
-        pictures=call.put(np.frombuffer(bytes(records), np.uint8)),
+        pictures=call.put(np.frombuffer(bytearray(records), np.uint8)),
         values=call.put(spec.values),
         out=out,
         N=len(pictures),
@@ -58,27 +61,49 @@ def launch_preprocess(
     )
 
 
-def _record(call: Call, picture: Picture, spec: Preprocessing, start: int, count: int) -> tuple[int | None, ...]:
-    """Put a picture's pixels and weights; the fields of its struct."""
-    height, width = size_of(picture)
+class _Resize(NamedTuple):
+    """What becomes of pictures of one size.
+
+    part : rows and columns of the picture that take part.
+    first, second : how pixels are made along lines, and over them.
+    turned : whether lines are columns.
+    """
+
+    part: tuple[slice, slice]
+    first: Axis
+    second: Axis
+    turned: bool
+
+
+def _resize(spec: Preprocessing, height: int, width: int, start: int, count: int) -> _Resize:
     to_height, to_width, top, left = spec.placed(height, width)
     down = axis_of(spec.interpolation, height, to_height, top + start, count)
     across = axis_of(spec.interpolation, width, to_width, left, spec.size[1])
-    part = _part(picture, down.first, down.last, across.first, across.last)
-    rows, columns = part.shape[:2]
+    part = slice(down.first, down.last), slice(across.first, across.last)
+    turned = down_first(height, width, to_height, to_width)
+    return _Resize(part, down, across, turned) if turned else _Resize(part, across, down, turned)
+
+
+_kept_resize = lru_cache(maxsize=64)(_resize)
+
+
+def _record(call: Call, picture: Picture, spec: Preprocessing, start: int, count: int) -> tuple[object, ...]:
+    """Put a picture's pixels and weights; the fields of its struct."""
+    height, width = size_of(picture)
+    find = _kept_resize if max(height, width) <= _KEPT_SIZE else _resize
+    (rows, columns), first, second, turned = find(spec, height, width, start, count)
+    part = _part(picture, rows, columns)
+    height, width = part.shape[:2]
     address, row_bytes, pixel_bytes = call.put_pixels(part)
-    if down_first(height, width, to_height, to_width):
-        first, second, layout, turned = down, across, (pixel_bytes, row_bytes, columns, rows), 1
-    else:
-        first, second, layout, turned = across, down, (row_bytes, pixel_bytes, rows, columns), 0
+    layout = (pixel_bytes, row_bytes, width, height) if turned else (row_bytes, pixel_bytes, height, width)
     return address, call.put(first.table), call.put(second.table), *layout, first.taps, second.taps, turned
 
 
-def _part(picture: Picture, top: int, bottom: int, left: int, right: int) -> NDArray[np.uint8]:
+def _part(picture: Picture, rows: slice, columns: slice) -> NDArray[np.uint8]:
     pixels = pixels_in_place(picture)
     if pixels is not None:
-        return pixels[top:bottom, left:right]
+        return pixels[rows, columns]
     assert not isinstance(picture, np.ndarray)  # those are in place, or copied
-    cut = picture.crop((left, top, right, bottom))
+    cut = picture.crop((columns.start, rows.start, columns.stop, rows.stop))
     pixels = pixels_in_place(cut)
     return np.asarray(cut) if pixels is None else pixels

@@ -31,11 +31,6 @@ def test_a_side_that_stays_is_taken_over() -> None:
     assert table.tolist() == [0, 1, 2, 3, *[1 << PLACES] * 4]
 
 
-def test_weights_of_long_sides_are_not_kept() -> None:
-    assert axis_of("box", 1 << 15, 9, 0, 9) is axis_of("box", 1 << 15, 9, 0, 9)
-    assert axis_of("box", 1 << 20, 9, 0, 9) is not axis_of("box", 1 << 20, 9, 0, 9)
-
-
 @pytest.mark.parametrize(
     ("pillow", "sides", "expected"),
     [

@@ -26,9 +26,12 @@ needs_kernels = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g+
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """What was found out once is found out anew."""
-    pictures._agrees.cache_clear()
+    found = pictures._agrees, preprocessing._kept_resize
+    for kept in found:
+        kept.cache_clear()
     yield
-    pictures._agrees.cache_clear()
+    for kept in found:
+        kept.cache_clear()
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -71,6 +74,15 @@ def test_a_picture_at_hand_is_cut_without_a_copy() -> None:
     array = at_hand(image)
     assert np.shares_memory(array, at_hand(image))
     np.testing.assert_array_equal(prepared(array[5:40, 3:60]), SPEC.apply(noise(50, 70)[5:40, 3:60]))
+
+
+@needs_kernels
+def test_weights_of_long_sides_are_not_kept() -> None:
+    assert pictures._agrees("bilinear")
+    before = preprocessing._kept_resize.cache_info().currsize
+    for width in (1 << 15, 1 << 15, (1 << 15) + 1):
+        prepared(noise(16, width), Preprocessing(size=(8, 8), resize="stretch"))
+    assert preprocessing._kept_resize.cache_info().currsize == before + 1
 
 
 @needs_kernels
