@@ -56,7 +56,8 @@ typedef int Level;
 constexpr int GROUP = VEC<int>;  // lines in a vector
 constexpr int SPAN = 512;        // pixels of a line that are at hand at once; with GROUP lines half the nearest cache
 
-// The same. GROUP lines are first laid side by side, four bytes a pixel: then all that is summed is vectors.
+// The same, up to a whole GROUP of lines. They are first laid side by side, four bytes a pixel: then all that is summed
+// is vectors.
 DEVICE void along(const Lines& lines, int line, int count, Level* to, int pitch) {
   const PreprocessPicture& picture = lines.picture;
   const int *from = lines.from, taps = lines.taps;
@@ -68,13 +69,14 @@ DEVICE void along(const Lines& lines, int line, int count, Level* to, int pitch)
       // One piece; only a column that takes more than SPAN pixels comes alone, and in several.
       for (int piece = 0; piece < taps; piece += SPAN) {
         const int first = from[x] + piece, size = least(SPAN, from[next - 1] + taps - first);
-        for (int i = 0; i < GROUP; ++i) {
-          const int own = line + least(l + i, count - 1);
-          const bool end = own == picture.lines - 1 && first + size == picture.length;
-          const uint8_t* pixel = lines.pixel(own, first);
-          for (int k = 0; k < size - end; ++k, pixel += picture.pixel_bytes) __builtin_memcpy(words[k] + i, pixel, 4);
-          if (end) words[size - 1][i] = pixel[0] | pixel[1] << 8 | pixel[2] << 16;  // no fourth byte lies behind it
-        }
+        const uint8_t* side[GROUP];
+        for (int i = 0; i < GROUP; ++i) side[i] = lines.pixel(line + least(l + i, count - 1), first);
+        const int whole = size - (first + size == picture.length);  // behind the last there may be no fourth byte
+        size_t at = 0;
+        for (int k = 0; k < whole; ++k, at += picture.pixel_bytes)
+          for (int i = 0; i < GROUP; ++i) __builtin_memcpy(words[k] + i, side[i] + at, 4);
+        for (int i = 0; i < GROUP && whole < size; ++i)
+          words[whole][i] = side[i][at] | side[i][at + 1] << 8 | side[i][at + 2] << 16;
         for (int column = x; column < next; ++column) {
           if (piece == 0)
             for (auto& sum : sums) sum = half<Vec<int>>();
@@ -85,10 +87,11 @@ DEVICE void along(const Lines& lines, int line, int count, Level* to, int pitch)
             for (int c = 0; c < CHANNELS; ++c) sums[c] += (four >> 8 * c & 255) * weights[t];
           }
           if (piece + SPAN < taps) continue;
+          Level* place = to + l * pitch + column * CHANNELS;
           for (int c = 0; c < CHANNELS; ++c) {
             int out[GROUP];
             store<int>(out, clipped(sums[c]));
-            for (int i = 0; i < GROUP && l + i < count; ++i) to[(l + i) * pitch + column * CHANNELS + c] = out[i];
+            for (int i = 0; i < GROUP; ++i) place[i * pitch + c] = out[i];
           }
         }
       }

@@ -15,6 +15,7 @@
 #include "pixels.cuh"
 
 constexpr int TALL = LANES == 1 ? 32 : 8, WIDE = 32, BAND = 32;
+static_assert(BAND % GROUP == 0, "a whole group of lines is made at once");
 constexpr int PITCH = CHANNELS * WIDE + 8;  // from line to line in shared memory
 
 DEVICE int tiles(int width, int height) { return (width + WIDE - 1) / WIDE * ((height + TALL - 1) / TALL); }
@@ -47,12 +48,12 @@ KERNEL(preprocess, PreprocessParams) {
       for (int y = warp(); y < rows; y += WARPS) {
         const int first = most(from2[y], line), last = least(from2[y] + taps2, line + count);
         const int* weights = weights2 + (size_t)y * taps2 - from2[y];
-        for (int slot = 0; slot < SLOTS; ++slot) {
-          const int e = slot * STEP + warp_lane() * VEC<int>;
-          if (e >= columns * CHANNELS) continue;
-          Vec<int> sum = sums[y / WARPS][slot];
-          for (int l = first; l < last; ++l) sum += load<int>(strip + (l - line) * PITCH + e) * weights[l];
-          sums[y / WARPS][slot] = sum;
+        Vec<int>* sum = sums[y / WARPS];
+        for (int l = first; l < last; ++l) {  // a weight serves all slots
+          const Level* levels = strip + (l - line) * PITCH + warp_lane() * VEC<int>;
+          for (int slot = 0; slot < SLOTS; ++slot)
+            if (slot * STEP + warp_lane() * VEC<int> < columns * CHANNELS)
+              sum[slot] += load<int>(levels + slot * STEP) * weights[l];
         }
       }
     }
@@ -63,13 +64,17 @@ KERNEL(preprocess, PreprocessParams) {
         store<Level>(strip + y * PITCH + slot * STEP + warp_lane() * VEC<int>, clipped(sums[y / WARPS][slot]));
     sync();
     const int right = picture.turned ? p.width : 1, down = picture.turned ? 1 : p.width;
+    float* out[CHANNELS];
+    const float* values[CHANNELS];
     for (int c = 0; c < CHANNELS; ++c) {
-      float* out = p.out + ((size_t)(task / each * CHANNELS + c) * p.height * p.width + (size_t)top * down +
-                            (size_t)left * right);
-      const Level* channel = strip + (p.reversed ? CHANNELS - 1 - c : c);
-      for (int y = warp(); y < rows; y += WARPS)
-        for (int x = warp_lane(); x < columns; x += WARP)
-          out[(size_t)y * down + (size_t)x * right] = p.values[256 * c + channel[y * PITCH + x * CHANNELS]];
+      const int to = p.reversed ? CHANNELS - 1 - c : c;
+      out[c] = p.out + ((size_t)(task / each * CHANNELS + to) * p.height * p.width + (size_t)top * down +
+                        (size_t)left * right);
+      values[c] = p.values + 256 * to;
     }
+    for (int y = warp(); y < rows; y += WARPS)
+      for (int x = warp_lane(); x < columns; x += WARP)
+        for (int c = 0; c < CHANNELS; ++c)
+          out[c][(size_t)y * down + (size_t)x * right] = values[c][strip[y * PITCH + x * CHANNELS + c]];
   }
 }
