@@ -121,11 +121,10 @@ class _Room(threading.local):
 
 def address_of(array: NDArray[Any]) -> int:
     """Where an array begins."""
-    try:
+    if array.flags.writeable and array.size:
         # A quarter of the time of array.ctypes.data. (NumPy's stubs do not say that an array is a buffer.)
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # read-only, or empty
-        return array.ctypes.data
+    return array.ctypes.data
 
 
 class _Held:
