@@ -4,7 +4,7 @@ The model is two-covariance Gaussian (Ioffe, "Probabilistic Linear Discriminant 
 class means m_k ~ N(m, Sigma / mean_prior), samples u ~ N(m_k, Sigma). With
 
     a_k    = mu_k - m,   m = the mean of the class means
-    s_k    = sqrt(pull / (n_k - 1 + pull))
+    s_k    = sqrt(pull / (n_k - 1 + 2 pull))
     r      = u - mu_k + s_k a_k                             residual of a sample from its pulled class mean
     S      = sum over samples of r r^T                      within-class scatter, nu = N - K degrees of freedom
     t      = expected variance per dimension
@@ -18,8 +18,8 @@ the score of class k is the log-likelihood of u under the posterior mean of k, l
     score_k(u) = g_k (u - m)^T Sigma^-1 a_k - g_k^2 / 2 * a_k^T Sigma^-1 a_k
 
 A class of one sample shows no scatter, but that sample scatters around its class mean all the same, and so
-the scatter of the means holds some of what is looked for. The pull s_k lets it stand in: wholly at one sample,
-where the score is then a ridge regression's on the prototypes; hardly at five. With many samples the score is
+the scatter of the means holds some of what is looked for. The pull s_k lets half of it stand in at one sample, where
+the score is then a ridge regression's on the prototypes, and hardly any at five. With many samples the score is
 linear discriminant analysis. It needs only counts, sums and the second moment, which add and subtract exactly.
 """
 
@@ -238,7 +238,7 @@ def _gram_inverse(residuals: Float64, ridge: float) -> Float64:
 
 def _pull(counts: Float64, prior: Prior) -> Float64:
     """How far residuals are taken from the centre instead of the class mean, s_k (K,)."""
-    return np.asarray(np.sqrt(prior.pull / (counts - 1.0 + prior.pull)))
+    return np.asarray(np.sqrt(prior.pull / (counts - 1.0 + 2.0 * prior.pull)))
 
 
 def _regular(support: Support, moment: Float64, ridge: float, prior: Prior) -> Float64:

@@ -43,7 +43,7 @@ def written_out(Z, y, queries, weight, classes):
     def model(S, covariance):
         means = member.T @ S / counts[:, None]
         offsets = means - means.mean(axis=0)
-        pull = np.sqrt(0.05 / (counts - 1 + 0.05))[y, None]
+        pull = np.sqrt(0.05 / (counts - 1 + 0.1))[y, None]
         apart = S - means[y]
         nearest = [min(np.sum((a - b) ** 2) for b in np.delete(means, k, axis=0)) for k, a in enumerate(means)]
         freedom = len(y) - classes

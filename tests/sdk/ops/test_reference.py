@@ -53,7 +53,7 @@ def written_out(U, index, classes, prior, variance=None, added=None):
     counts, sums = support.counts, support.sums
     means = sums / counts[:, None]
     offsets = means - means.mean(axis=0)
-    pull = np.sqrt(prior.pull / (counts - 1 + prior.pull))
+    pull = np.sqrt(prior.pull / (counts - 1 + 2 * prior.pull))
     apart = U - means[index]
     residuals = apart + pull[index, None] * offsets[index]
     freedom = len(U) - classes
@@ -111,8 +111,9 @@ def test_one_shot_is_a_ridge_regression_on_the_prototypes():
     solution = OPS.fit(support_of(U, index, 7), PRIOR)
     centred = U.astype(np.float64) - U.mean(axis=0)
     apart = np.sort(cdist(centred, centred, "sqeuclidean"), axis=1)[:, 1].mean()
-    ridge = Ridge(alpha=PRIOR.covariance * PRIOR.spread * apart / 64, fit_intercept=False).fit(centred, np.eye(7))
-    expected = PRIOR.covariance / (1.0 + PRIOR.mean) * ridge.coef_
+    alpha = 2.0 * PRIOR.covariance * PRIOR.spread * apart / 64  # half of the scatter of the means stands in
+    ridge = Ridge(alpha=alpha, fit_intercept=False).fit(centred, np.eye(7))
+    expected = 2.0 * PRIOR.covariance / (1.0 + PRIOR.mean) * ridge.coef_
     np.testing.assert_allclose(solution.weights, expected, rtol=1e-5, atol=1e-5)
 
 
