@@ -78,13 +78,21 @@ def append(result: Result, path: str | os.PathLike[str]) -> Entry:
         stages,
     )
     document = {**entry._asdict(), "stages": {name: point._asdict() for name, point in stages.items()}}
-    with Path(path).open("ab+") as file:
-        if file.tell():  # a line that was cut off must not take this one along
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write(json.dumps(document).encode() + b"\n")
+    line = json.dumps(document).encode() + b"\n"
+    if _cut_off(Path(path)):  # that line must not take this one along
+        line = b"\n" + line
+    with Path(path).open("ab") as file:
+        file.write(line)
     return entry
+
+
+def _cut_off(path: Path) -> bool:
+    """Whether a file ends within a line; a pipe, which cannot be read, does not."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 def load_history(path: str | os.PathLike[str]) -> list[Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,15 @@ def test_a_line_that_was_cut_off_takes_no_other_along(
     assert "next" in [entry.commit for entry in entries]
     assert "2 of 14 lines left out: line 12: " in caplog.text
     assert "line 14: " in caplog.text
+
+
+def test_a_history_goes_into_a_pipe(make_result: Make, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    append(make_result({"decode": 1.0}, commit="piped"), tmp_path / "pipe")
+    (tmp_path / "history").write_bytes(os.read(reader, 65536))
+    os.close(reader)
+    assert [entry.commit for entry in load_history(tmp_path / "history")] == ["piped"]
 
 
 def test_change_points() -> None:
