@@ -89,7 +89,7 @@ def stated(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def check_files(arguments: argparse.Namespace, kind: str = "", *, inputs: tuple[str, ...] = ()) -> None:
-    """Refuse files that cannot be written, that hold something else, or that are read.
+    """Refuse files that cannot be written, that hold something else, that are read, or that are named twice.
 
     Parameters
     ----------
@@ -101,17 +101,18 @@ def check_files(arguments: argparse.Namespace, kind: str = "", *, inputs: tuple[
     """
     from fieldshot.bench.page import MARK
 
-    read: list[Path] = []
+    others: list[Path] = []
     for name in inputs:
         value = getattr(arguments, name)
-        read += [] if value is None else map(Path, value if isinstance(value, list) else [value])
+        others += [] if value is None else map(Path, value if isinstance(value, list) else [value])
     outputs = {
         name: Path(path)
         for name in ("json", "junit", "markdown", "out", "history")
         if name not in inputs and (path := getattr(arguments, name, None)) not in (None, "-")
     }
     for path in outputs.values():
-        check_apart(path, read)
+        check_apart(path, others)
+        others.append(path)
     if "json" in outputs:
         check_document(outputs["json"], kind)
     if "junit" in outputs:

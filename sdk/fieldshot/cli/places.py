@@ -71,17 +71,18 @@ def check_text(path: Path) -> None:
             raise _refusal(path, "UTF-8 text to be appended to") from error
 
 
-def check_apart(path: Path, inputs: Iterable[Path]) -> None:
-    """Refuse a place that the same command reads.
+def check_apart(path: Path, others: Iterable[Path]) -> None:
+    """Refuse a place that the same command reads, or writes something else to.
 
     Raises
     ------
     OptionError
         If it is one of them.
     """
-    if path.resolve() in {each.resolve() for each in inputs}:
+    if path.resolve() in {each.resolve() for each in others}:
         raise OptionError(
-            f"{path} must be another file than those that are read (got one of them)", hint="name another place"
+            f"{path} must be a file that the command neither reads nor writes something else to (got one of those)",
+            hint="name another place",
         )
 
 

@@ -113,7 +113,7 @@ def test_no_file_that_holds_something_else_is_replaced(shell: Shell, tiny_bundle
     assert "to be appended to" in shell.fails("bench", *quick, "--history", "mine")
 
 
-def test_nothing_that_is_read_is_written(shell: Shell, results: tuple[Path, Path]) -> None:
+def test_nothing_that_is_read_or_written_already_is_written(shell: Shell, results: tuple[Path, Path]) -> None:
     base, head = results
     Path("budget.json").write_text('{"*": {"predict": 1000}}')
     Path("limits.json").write_text('{"predict": 0.1}')
@@ -126,9 +126,11 @@ def test_nothing_that_is_read_is_written(shell: Shell, results: tuple[Path, Path
         ("bench", "budget", "budget.json", "--result", base, "--json", "budget.json"),
         ("bench", "budget", "budget.json", "--result", base, "--json", base),
         ("bench", "report", "limits.json", "--out", "limits.json"),
+        (*compare, "--json", "new", "--junit", "./new"),
+        ("bench", "--json", "new", "--history", "new"),
     ):
         before = {path: path.read_bytes() for path in Path().glob("*.json")}
-        assert "must be another file than those that are read" in shell.fails(*words), words
+        assert "must be a file that the command neither reads nor" in shell.fails(*words), words
         assert {path: path.read_bytes() for path in Path().glob("*.json")} == before
 
 
