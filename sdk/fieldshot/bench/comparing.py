@@ -17,7 +17,7 @@ from fieldshot.bench.running import run
 from fieldshot.bench.thresholds import read_thresholds
 from fieldshot.errors import MeasurementError, OptionError
 
-__all__ = ["Comparison", "compare", "differences", "gate_result", "median"]
+__all__ = ["Comparison", "compare", "differences", "gate_result", "median", "paired"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Comparison:
     absent: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     board: dict[str, Any] = field(default_factory=dict)
+    instructions: dict[str, tuple[int, int]] = field(default_factory=dict)  # of a call, where they were counted
 
     @property
     def slower(self) -> list[Verdict]:
@@ -85,6 +86,7 @@ def compare(
         absent=missing,
         notes=notes,
         board=head.board,
+        instructions=paired(base.instructions, head.instructions),
     )
 
 
@@ -95,6 +97,7 @@ def gate_result(
     pictures: Sequence[Path] | None = None,
     thresholds: str | os.PathLike[str] | None = None,
     rounds: int = 10,
+    instructions: bool = False,
     options: Mapping[str, str] = MappingProxyType({}),
     names: tuple[str, str] = ("", ""),
 ) -> Comparison:
@@ -120,9 +123,22 @@ def gate_result(
             f"a stored base must have {FEWEST} rounds of each benchmark (got {fewest})",
             hint="measure it with `fieldshot bench --rounds 10 --cores 1 --json FILE`",
         )
+    if instructions and not base.instructions:
+        raise OptionError(
+            "a stored base must hold instructions to be compared (got none)",
+            hint="measure it with --instructions, or leave that out here",
+        )
     stages = [of.name for of in base.stages]
     read_thresholds(stages, thresholds)  # refused now, not after minutes of measuring
-    head = run(bundle, pictures, suite=",".join(stages), rounds=rounds, cores=base.cores, options=options)
+    head = run(
+        bundle,
+        pictures,
+        suite=",".join(stages),
+        rounds=rounds,
+        cores=base.cores,
+        instructions=instructions,
+        options=options,
+    )
     return compare(base, head, thresholds=thresholds, names=names)
 
 
@@ -143,6 +159,11 @@ def differences(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
 
 def _engine(of: Mapping[str, Any]) -> str:
     return " ".join(str(of[name]) for name in ("name", "version", "precision") if name in of)
+
+
+def paired(base: Mapping[str, int], head: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Instructions of base and of head, of the benchmarks that they were counted for on both sides."""
+    return {name: (of, head[name]) for name, of in base.items() if name in head}
 
 
 def median(values: Sequence[float]) -> float:

@@ -7,21 +7,23 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from fieldshot.bench.board import board_facts
-from fieldshot.bench.comparing import Comparison, differences, median
+from fieldshot.bench.comparing import Comparison, differences, median, paired
+from fieldshot.bench.counting import check_counter, count_instructions
 from fieldshot.bench.deciding import EARLY, FASTER, INCONCLUSIVE, SLOWER, Verdict, decide, judge, midmean
 from fieldshot.bench.result import on_gpu
-from fieldshot.bench.running import Pair, chosen
+from fieldshot.bench.running import Pair, chosen, first_cores
 from fieldshot.bench.sides import Side, prepare
 from fieldshot.bench.suites import PER_PROCESS, stages_of
 from fieldshot.bench.thresholds import read_thresholds
 from fieldshot.errors import MeasurementError, OptionError
 
-__all__ = ["CONTROL", "gate", "gate_sides"]
+__all__ = ["CONTROL", "gate", "gate_sides", "with_instructions"]
 
 BUDGET_S = 170.0
 CONTROL = "reference"  # the workload that no change can touch: where it differs, the comparison was not fair
@@ -44,6 +46,7 @@ def gate(
     thresholds: str | os.PathLike[str] | None = None,
     budget_s: float = BUDGET_S,
     cores: int | None = 1,
+    instructions: bool = False,
     options: Mapping[str, str] = MappingProxyType({}),
     show: Show | None = None,
 ) -> Comparison:
@@ -67,6 +70,8 @@ def gate(
         Seconds after which no further round is begun.
     cores : int or None
         How many cores the measured processes share; None: all.
+    instructions : bool
+        Count those of a call of each stage as well, after the verdicts, which do not depend on them.
     options : mapping of str to str
         Engine and precision of both.
     show : callable, optional
@@ -76,16 +81,21 @@ def gate(
     ------
     OptionError, MissingFileError
         If an argument is none of its choices.
+    MissingDependencyError
+        If instructions are to be counted and there is no valgrind.
     MeasurementError
         If a side fails, or nothing could be compared: for want of time, or because no benchmark is in both.
     """
+    if instructions:
+        check_counter()
     with tempfile.TemporaryDirectory() as folder:
         of_base = prepare(base, Path(folder, "base"), bundle=base_bundle or bundle, options=options)
         of_head = prepare(head, Path(folder, "head"), bundle=bundle, options=options)
         files = chosen(pictures, Path(folder))
-        return gate_sides(
+        comparison = gate_sides(
             of_base, of_head, files, suite=suite, thresholds=thresholds, budget_s=budget_s, cores=cores, show=show
         )
+        return with_instructions(comparison, of_base, of_head, files, cores=cores) if instructions else comparison
 
 
 def gate_sides(
@@ -166,6 +176,18 @@ def gate_sides(
         notes=notes,
         board=board_facts(),
     )
+
+
+def with_instructions(
+    comparison: Comparison, base: Side, head: Side, pictures: Sequence[Path], *, cores: int | None = 1
+) -> Comparison:
+    """Add the instructions of a call of each stage; where they cannot be counted, a note that says why."""
+    stages = [of.name for of in comparison.verdicts if of.name not in PER_PROCESS]
+    try:
+        counts = [count_instructions(side, stages, pictures, cores=first_cores(cores)) for side in (base, head)]
+    except MeasurementError as error:
+        return replace(comparison, notes=[*comparison.notes, f"instructions could not be counted: {error.message}"])
+    return replace(comparison, instructions=paired(*counts))
 
 
 def ratios(samples: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], clock: str = "cpu") -> dict[str, float]:

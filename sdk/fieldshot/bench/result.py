@@ -76,6 +76,7 @@ class Result:
     facts: dict[str, Any]
     stages: list[Measured]
     absent: dict[str, str] = field(default_factory=dict)
+    instructions: dict[str, int] = field(default_factory=dict)  # of a call, where they were counted
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in files."""
@@ -118,11 +119,15 @@ def from_json(document: Any, place: str) -> Result:
         for name, kind in kinds.items():
             if not isinstance(document[name], kind):
                 raise TypeError(f"{name} is {document[name]!r:.60}")
+        instructions = document.get("instructions", {})
+        for name, value in instructions.items():
+            if type(value) is not int or value < 1:
+                raise ValueError(f"instructions of {name} are {value!r:.60}")
         backbone = document["facts"]["backbone"]
         for fact in (document["facts"]["head"], backbone["contract"], backbone["engine"]["name"]):
             _text(fact)
-        return Result(stages=stages, **{name: document[name] for name in kinds})
-    except (KeyError, TypeError, ValueError) as error:
+        return Result(stages=stages, instructions=instructions, **{name: document[name] for name in kinds})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, OptionError):
             raise
         raise OptionError(

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fieldshot.bench.board import board_facts
+from fieldshot.bench.counting import check_counter, count_instructions
 from fieldshot.bench.probe.stages import draw
 from fieldshot.bench.result import Measured, Result, Round
 from fieldshot.bench.sides import Side, prepare
@@ -37,6 +38,7 @@ def run(
     suite: str = "default",
     rounds: int = 3,
     cores: int | None = None,
+    instructions: bool = False,
     options: Mapping[str, str] = MappingProxyType({}),
     progress: Progress | None = None,
 ) -> Result:
@@ -54,6 +56,8 @@ def run(
         Processes.
     cores : int, optional
         How many cores a process may use; left out, all.
+    instructions : bool
+        Count those of a call of each stage as well.
     options : mapping of str to str
         Engine and precision that `Backbone.load` is asked for.
     progress : callable, optional
@@ -63,11 +67,15 @@ def run(
     ------
     OptionError
         If there are no rounds, no pictures or no such suite.
+    MissingDependencyError
+        If instructions are to be counted and there is no valgrind.
     MeasurementError
         If the process fails, for instance because a picture cannot be read.
     """
     if rounds < 1:
         raise OptionError(f"rounds must be above 0 (got {rounds})", hint="leave it at 3")
+    if instructions:
+        check_counter()
     names = stages_of(suite)
     stages = [name for name in names if name not in PER_PROCESS]
     measured: dict[str, list[Round]] = defaultdict(list)
@@ -87,6 +95,7 @@ def run(
                     measured[name].append(Round(values[:1], values[1:], worker.about["reference"] / 1e6))
             if progress is not None:
                 progress(number + 1, rounds)
+        counts = count_instructions(side, list(plans), files, cores=where) if instructions else {}
     return Result(
         when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         commit=_commit(),
@@ -96,6 +105,7 @@ def run(
         facts={name: value for name, value in about["facts"].items() if name != "package"},
         stages=[Measured(name, PER_PROCESS.get(name, "ms"), measured[name]) for name in names if name in measured],
         absent=about["absent"],
+        instructions=counts,
     )
 
 

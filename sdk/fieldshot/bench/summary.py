@@ -10,9 +10,9 @@ from xml.sax.saxutils import escape, quoteattr
 from fieldshot.bench.comparing import Comparison
 from fieldshot.bench.deciding import INCONCLUSIVE, SLOWER, Verdict
 
-__all__ = ["HEADER", "headline", "junit", "markdown", "rows", "to_json"]
+__all__ = ["header", "headline", "junit", "markdown", "rows", "to_json"]
 
-HEADER = ["benchmark", "base", "head", "change %", "interval", "threshold %", "rounds", "verdict"]
+_HEADER = ["benchmark", "base", "head", "change %", "interval", "threshold %", "rounds", "verdict"]
 
 
 def headline(comparison: Comparison) -> str:
@@ -25,11 +25,16 @@ def headline(comparison: Comparison) -> str:
     return f"{'; '.join(parts)}; {decided} of {len(comparison.verdicts)} level or faster."
 
 
+def header(comparison: Comparison) -> list[str]:
+    """What stands over `rows`."""
+    return [*_HEADER, "instructions %"] if comparison.instructions else _HEADER
+
+
 def rows(comparison: Comparison) -> Iterator[list[str]]:
-    """A line of each benchmark, under `HEADER`."""
+    """A line of each benchmark, under `header`."""
     for of in comparison.verdicts:
         base, head, unit = comparison.times[of.name]
-        yield [
+        row = [
             of.name,
             f"{base:.3f} {unit}",
             f"{head:.3f} {unit}",
@@ -39,6 +44,7 @@ def rows(comparison: Comparison) -> Iterator[list[str]]:
             str(of.rounds),
             f"{of.verdict} on the wall" if of.clock == "wall" else of.verdict,
         ]
+        yield [*row, _instructions(comparison, of.name)] if comparison.instructions else row
 
 
 def markdown(comparison: Comparison) -> str:
@@ -48,12 +54,12 @@ def markdown(comparison: Comparison) -> str:
         "",
         f"{comparison.head} against {comparison.base}.",
         "",
-        f"| {' | '.join(HEADER)} |",
-        "|---" * len(HEADER) + "|",
+        f"| {' | '.join(header(comparison))} |",
+        "|---" * len(header(comparison)) + "|",
     ]
     for row in rows(comparison):
-        row[-1] = f"**{row[-1]}**" if row[-1].startswith(SLOWER) else row[-1]
-        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |")
+        cells = [f"**{cell}**" if cell.startswith(SLOWER) else cell.replace("|", "/") for cell in row]
+        lines.append(f"| {' | '.join(cells)} |")
     told = [*comparison.notes, *(f"{name} left out: {reason}" for name, reason in comparison.absent.items())]
     told += [f"{of.name} is inconclusive; what would settle it: {of.advice}" for of in comparison.verdicts if of.advice]
     if told:
@@ -70,7 +76,7 @@ def junit(comparison: Comparison) -> str:
     """One test a benchmark: slower is a failure, inconclusive is skipped."""
     failures = len(comparison.slower)
     skipped = sum(of.verdict == INCONCLUSIVE for of in comparison.verdicts)
-    cases = "".join(map(_case, comparison.verdicts))
+    cases = "".join(_case(of, _instructions(comparison, of.name)) for of in comparison.verdicts)
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n'
         f'<testsuites><testsuite name="fieldshot bench" tests="{len(comparison.verdicts)}" failures="{failures}"'
@@ -86,8 +92,16 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     return document
 
 
-def _case(of: Verdict) -> str:
+def _instructions(comparison: Comparison, name: str) -> str:
+    """By how much per cent those of head are more; empty where they were not counted."""
+    base, head = comparison.instructions.get(name, (0, 0))
+    return f"{100 * (head / base - 1):+.2f}" if base else ""
+
+
+def _case(of: Verdict, instructions: str) -> str:
     told = f"{of.ratio:.3f} times as long, {of.low:.3f} to {of.high:.3f}, threshold {1 + of.threshold:.2f}"
+    if instructions:
+        told += f", instructions {instructions} %"
     inside = ""
     if of.verdict == SLOWER:
         inside = f"<failure message={quoteattr(f'slower: {told}')}/>"

@@ -47,6 +47,8 @@ class Worker:
         Where it may run; None: anywhere.
     seed : int
         Order of Python's sets and dictionaries of strings: one for both sides of a round, another in the next.
+    counter : sequence of str
+        A command that runs the process and counts its instructions: it then makes the calls of its stages and ends.
 
     Attributes
     ----------
@@ -61,7 +63,14 @@ class Worker:
     """
 
     def __init__(
-        self, side: Side, stages: Sequence[str], pictures: Sequence[Path], *, cores: set[int] | None, seed: int
+        self,
+        side: Side,
+        stages: Sequence[str],
+        pictures: Sequence[Path],
+        *,
+        cores: set[int] | None,
+        seed: int,
+        counter: Sequence[str] = (),
     ) -> None:
         self.side = side
         self._folder = tempfile.TemporaryDirectory(dir=side.root, prefix="work-")
@@ -69,7 +78,7 @@ class Worker:
         path = os.pathsep.join(filter(None, [os.fspath(side.root), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": str(seed)}
         started_ns = time.monotonic_ns()
-        command = [sys.executable, "-c", BOOT + (side.entry or "main()"), str(PROBE)]
+        command = [*counter, sys.executable, "-c", BOOT + (side.entry or "main()"), str(PROBE)]
         with _pinned(cores):
             self._process = subprocess.Popen(
                 command,
@@ -86,6 +95,7 @@ class Worker:
             pictures=[os.fspath(path) for path in pictures],
             options=dict(side.options),
             stages=list(stages),
+            counted=bool(counter),
             gallery=os.fspath(side.root / "bench.gallery"),
             spawned_ns=started_ns,
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fieldshot.cli.bench_options import (
     Below,
+    add_instructions,
     add_json,
     add_judged,
     add_measured,
@@ -48,6 +49,7 @@ def register(commands: Commands) -> None:
         "  fieldshot bench gate --base origin/main\n",
     )
     add_measured(bench)
+    add_instructions(bench)
     bench.add_argument("--rounds", type=int, default=3, metavar="N", help="processes (default: %(default)s)")
     bench.add_argument("--cores", type=int, metavar="N", help="cores that they may use (default: all)")
     bench.add_argument("--history", type=Path, metavar="FILE", help="append the result as a line of JSON")
@@ -78,6 +80,7 @@ def register(commands: Commands) -> None:
     gate.add_argument("--head", metavar="REF|WHEEL", help="(default: the fieldshot that runs)")
     gate.add_argument("--base-backbone", type=Path, metavar="BUNDLE", help="bundle of base (default: as of head)")
     add_measured(gate)
+    add_instructions(gate)
     gate.add_argument(
         "--budget-s",
         type=float,
@@ -126,6 +129,7 @@ def _bench(arguments: argparse.Namespace) -> None:
             suite=arguments.suite,
             rounds=arguments.rounds,
             cores=arguments.cores,
+            instructions=arguments.instructions,
             options=stated(arguments),
             progress=show,
         )
@@ -146,8 +150,10 @@ def _bench(arguments: argparse.Namespace) -> None:
     for stage in result.stages:
         of = stage.summary()
         cpu = f"{of['cpu']:.3f}" if stage.unit == "ms" else ""
-        rows.append([stage.name, f"{of['p50']:.3f}", f"{of['p95']:.3f}", cpu, stage.unit])
-    print_table(["stage", "median", "p95", "processor", "unit"], rows)
+        row = [stage.name, f"{of['p50']:.3f}", f"{of['p95']:.3f}", cpu, stage.unit]
+        rows.append([*row, f"{result.instructions.get(stage.name, '')}"] if result.instructions else row)
+    header = ["stage", "median", "p95", "processor", "unit"]
+    print_table([*header, "instructions"] if result.instructions else header, rows)
     for name, reason in result.absent.items():
         print(f"{name} left out: {shown(reason)}")
 
@@ -169,6 +175,7 @@ def _gate(arguments: argparse.Namespace) -> int:
         "bundle": arguments.backbone,
         "pictures": pictures(arguments.pictures),
         "thresholds": arguments.thresholds,
+        "instructions": arguments.instructions,
         "options": stated(arguments),
     }
     if arguments.base.endswith(".json"):
@@ -205,7 +212,7 @@ def _tell(comparison: Comparison, arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(summary.to_json(comparison), arguments.json)
     if arguments.json != "-":
-        print_table(summary.HEADER, list(summary.rows(comparison)))
+        print_table(summary.header(comparison), list(summary.rows(comparison)))
         for line in [*comparison.notes, *(f"{name} left out: {why}" for name, why in comparison.absent.items())]:
             print(shown(line))
         for of in comparison.verdicts:

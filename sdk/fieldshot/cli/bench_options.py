@@ -18,6 +18,7 @@ else:
 
 __all__ = [
     "Below",
+    "add_instructions",
     "add_json",
     "add_judged",
     "add_measured",
@@ -59,6 +60,15 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="folder of pictures (default: drawn ones)")
     add_engine(parser)
     add_precision(parser)
+
+
+def add_instructions(parser: argparse.ArgumentParser) -> None:
+    """Add --instructions."""
+    parser.add_argument(
+        "--instructions",
+        action="store_true",
+        help="count those of a call of each stage too, by valgrind: minutes where a network runs",
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

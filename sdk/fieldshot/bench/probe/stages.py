@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from inspect import signature
@@ -38,13 +39,15 @@ class Bench:
         Taken in turn; who sets ``turn`` decides which is next.
     options : dict
         Engine and precision that were stated.
+    gallery : Path
+        That a process before made as `recognizer` does, or where there is none yet.
     """
 
     def __init__(
-        self, folder: Path, bundle: Path | None, pictures: Sequence[Path], options: dict[str, str] | None = None
+        self, folder: Path, bundle: Path | None, pictures: Sequence[Path], options: dict[str, str], gallery: Path
     ) -> None:
         self.folder, self.bundle, self.pictures = folder, bundle, list(pictures)
-        self.options = options or {}
+        self.options, self.gallery = options, gallery
         self.random = np.random.default_rng(0)
         self.turn = 0
 
@@ -84,7 +87,11 @@ class Bench:
         """With as many classes as the head has, of small noise pictures."""
         from fieldshot.recognizer import Recognizer
 
-        recognizer = Recognizer.create(self.folder / f"{name}.gallery", self.backbone)
+        path = self.folder / f"{name}.gallery"
+        if self.gallery.exists():
+            shutil.copy(self.gallery, path)
+            return Recognizer.open(path, backbone=self.backbone)
+        recognizer = Recognizer.create(path, self.backbone)
         for label in range(WAYS):
             recognizer.enroll(str(label), list(self.random.integers(0, 256, (SHOTS, 64, 64, 3), np.uint8)))
         return recognizer

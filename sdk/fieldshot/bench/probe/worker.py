@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .clock import read
+from .counted import mark_calls
 from .heap import Heap
 from .reference import reference
 from .stages import STAGES, Bench, Stage
@@ -45,8 +46,13 @@ def _serve(answer: Callable[[Any], None]) -> None:
         Path(order["bundle"]) if order["bundle"] else None,
         [Path(path) for path in order["pictures"]],
         order["options"],
+        Path(order["gallery"]),
     )
-    cold = _cold(bench, Path(order["gallery"]), order["spawned_ns"])
+    if order["counted"]:
+        mark_calls(bench, order["stages"])
+        answer({"facts": {"package": _package()}})
+        return
+    cold = _cold(bench, order["spawned_ns"])
     ready: dict[str, Stage] = {}
     call_ns: dict[str, int] = {}
     absent: dict[str, str] = {}
@@ -69,17 +75,17 @@ def _serve(answer: Callable[[Any], None]) -> None:
         gc.collect(0)
 
 
-def _cold(bench: Bench, gallery: Path, spawned_ns: int) -> dict[str, int] | None:
+def _cold(bench: Bench, spawned_ns: int) -> dict[str, int] | None:
     """From the start of the process to the first recognition, in ns, and the bytes of memory that it holds then."""
     from fieldshot.recognizer import Recognizer
 
-    if not gallery.exists():  # the first process of a side makes it for the others
+    if not bench.gallery.exists():  # the first process of a side makes it for the others
         bench.recognizer("first").close()
-        (bench.folder / "first.gallery").replace(gallery)
+        (bench.folder / "first.gallery").replace(bench.gallery)
         return None
     # A gallery keeps to its precision by itself.
     engine: dict[str, Any] = {name: value for name, value in bench.options.items() if name == "engine"}
-    with Recognizer.open(gallery, backbone=bench.bundle, **engine) as recognizer:
+    with Recognizer.open(bench.gallery, backbone=bench.bundle, **engine) as recognizer:
         recognizer.recognize(bench.pictures[0])
         return {
             "wall": time.monotonic_ns() - spawned_ns,
@@ -144,7 +150,7 @@ def _facts(bench: Bench) -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": numpy.__version__,
         "backbone": bench.backbone.info(),
-        "package": str(Path(fieldshot.__file__).parent),
+        "package": _package(),
     }
     try:
         from fieldshot.ops import choose
@@ -153,3 +159,10 @@ def _facts(bench: Bench) -> dict[str, Any]:
     except (AttributeError, ImportError):
         facts["head"] = "unknown"
     return facts
+
+
+def _package() -> str:
+    """Where the fieldshot lies that is measured."""
+    import fieldshot
+
+    return str(Path(fieldshot.__file__).parent)
