@@ -26,8 +26,9 @@ def test_every_stage_on_given_pictures(tiny_bundle: Path, tmp_path: Path) -> Non
         cores=1,
         progress=lambda done, total: steps.append((done, total)),
     )
-    assert [of.name for of in result.stages] == SUITES["full"]
-    assert result.absent == {}
+    assert list(result.absent) == ["network-float16", "network-int8"]
+    assert "must hold its network in int8 (got float32)" in result.absent["network-int8"]
+    assert [of.name for of in result.stages] == [name for name in SUITES["full"] if name not in result.absent]
     assert steps == [(1, 1)]
     times = {of.name: of.summary() for of in result.stages}
     assert all(0 < of["p50"] <= of["p95"] <= of["p99"] and of["cpu"] > 0 for of in times.values())
@@ -36,6 +37,12 @@ def test_every_stage_on_given_pictures(tiny_bundle: Path, tmp_path: Path) -> Non
     assert result.facts["backbone"]["name"] == "tiny-0"
     assert result.board["machine"]
     assert len(result.stages[0].rounds) == 1
+
+
+def test_networks_of_all_precisions() -> None:
+    result = bench.run(suite="network,network-float16,network-int8", rounds=1, cores=1)
+    assert [of.name for of in result.stages] == ["network", "network-float16"]
+    assert list(result.absent) == ["network-int8"]
 
 
 def test_what_cannot_be_timed(tiny_bundle: Path, tmp_path: Path) -> None:

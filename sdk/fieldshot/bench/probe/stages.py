@@ -12,11 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-__all__ = ["STAGES", "UNTIMED", "Bench", "Stage", "draw"]
+__all__ = ["STAGES", "UNTIMED", "AbsentError", "Bench", "Stage", "draw"]
 
 WAYS, SHOTS = 5, 5
 DIM = 512  # of embeddings that are drawn: that of the embedded backbone
 SIZE = (480, 640)  # (height, width) in pixels of the pictures that are drawn
+
+
+class AbsentError(Exception):
+    """A stage that the side does not have; says why."""
 
 
 class Stage(NamedTuple):
@@ -54,9 +58,13 @@ class Bench:
     @cached_property
     def backbone(self) -> Any:
         """The network."""
+        return self.load()
+
+    def load(self, **stated: str) -> Any:
+        """The network, in another precision than the others if that is stated."""
         from fieldshot.backbone import Backbone
 
-        options: dict[str, Any] = dict(self.options)
+        options: dict[str, Any] = {**self.options, **stated}
         if "progress" in signature(Backbone.load).parameters:
             options["progress"] = lambda done, total: None  # waits for a TensorRT plan: it is not to be built meanwhile
         return Backbone.default(**options) if self.bundle is None else Backbone.load(self.bundle, **options)
@@ -116,6 +124,19 @@ def _preprocess(bench: Bench) -> Stage:
 
 def _network(bench: Bench) -> Stage:
     return Stage(lambda _: bench.backbone.run(bench.next_of(bench.inputs)))
+
+
+def _network_in(precision: str) -> Callable[[Bench], Stage]:
+    def make(bench: Bench) -> Stage:
+        from fieldshot.errors import BundleError, EngineError
+
+        try:
+            backbone = bench.load(precision=precision)
+        except (BundleError, EngineError) as error:  # the bundle has no such network, or the engine cannot run it
+            raise AbsentError(str(error)) from error
+        return Stage(lambda _: backbone.run(bench.next_of(bench.inputs)))
+
+    return make
 
 
 def _fit(ways: int, shots: int) -> Callable[[Bench], Stage]:
@@ -179,6 +200,8 @@ STAGES: dict[str, Callable[[Bench], Stage]] = {
     "decode": _decode,
     "preprocess": _preprocess,
     "network": _network,
+    "network-float16": _network_in("float16"),
+    "network-int8": _network_in("int8"),
     "fit-5way-5shot": _fit(5, 5),
     "fit-20way-20shot": _fit(20, 20),
     "partial_fit": _partial_fit,

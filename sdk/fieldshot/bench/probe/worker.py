@@ -16,7 +16,7 @@ from .clock import read
 from .counted import mark_calls
 from .heap import Heap
 from .reference import reference
-from .stages import STAGES, Bench, Stage
+from .stages import STAGES, AbsentError, Bench, Stage
 
 __all__ = ["main"]
 
@@ -60,6 +60,8 @@ def _serve(answer: Callable[[Any], None]) -> None:
         try:
             ready[name] = STAGES[name](bench)
             call_ns[name] = _warm_up(ready[name])
+        except AbsentError as error:
+            absent[name] = str(error)
         except (AttributeError, ImportError, KeyError, TypeError) as error:  # a side that does not have it
             absent[name] = f"{type(error).__name__}: {error}"
     work, heap = reference(), Heap()
