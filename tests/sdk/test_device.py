@@ -272,6 +272,26 @@ assert allocated - freed < 12, (allocated, freed)
     )
 
 
+def test_what_a_process_holds_on_a_device(environment: dict[str, str]) -> None:
+    run(
+        """
+from fieldshot.device import find_device, held_bytes
+assert held_bytes() == 0
+device = find_device(0)
+assert device.held_bytes == 0
+with device.current():
+    memory = device.allocate(1000)
+assert held_bytes() == device.held_bytes == 1000
+with device.current():
+    memory.free()
+assert held_bytes() == 0
+head = FewShotHead().fit(Z, y)
+assert held_bytes() > 4 * Z.size
+""",
+        environment,
+    )
+
+
 PICTURES = """
 from fieldshot.images import Preprocessing
 from fieldshot.ops import ReferenceOps, find_ops

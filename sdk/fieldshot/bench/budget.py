@@ -78,7 +78,8 @@ def check(result: Result, budget: Mapping[str, float]) -> list[Check]:
     checks = []
     for name, allowed in budget.items():
         if name not in measured:
-            raise OptionError(f"the result must hold {name} (got none)", hint="measure with --suite default")
+            why = f": {result.absent[name]}" if name in result.absent else ""
+            raise OptionError(f"the result must hold {name} (got none{why})", hint="measure with --suite full")
         p95 = measured[name].summary()["p95"]
         checks.append(Check(name, measured[name].unit, p95, allowed, _culprit(name, result) if p95 > allowed else ""))
     return checks

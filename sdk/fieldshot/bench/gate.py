@@ -19,7 +19,7 @@ from fieldshot.bench.deciding import EARLY, FASTER, INCONCLUSIVE, SLOWER, Verdic
 from fieldshot.bench.result import on_gpu
 from fieldshot.bench.running import Pair, chosen, first_cores
 from fieldshot.bench.sides import Side, prepare
-from fieldshot.bench.suites import PER_PROCESS, stages_of
+from fieldshot.bench.suites import PER_PROCESS, UNTOLD, stages_of
 from fieldshot.bench.thresholds import read_thresholds
 from fieldshot.errors import MeasurementError, OptionError
 
@@ -155,7 +155,7 @@ def gate_sides(
             hint=f"allow it more time, such as {BUDGET_S:.0f} s, or name fewer benchmarks",
         )
     # A round measures all that is open: what is missing after one, the system does not tell.
-    absent = {**pair.absent, **{name: "not told by this system" for name in limits if name not in judged}}
+    absent = {**pair.absent, **{name: UNTOLD for name in limits if name not in judged}}
     if clock == "wall":
         verdicts = [of._replace(clock=clock) for of in verdicts]
     verdicts = [_with_wall(of, walls.get(of.name, []), len(limits) + 1) for of in verdicts]
@@ -217,7 +217,7 @@ def wall_ratios(samples: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
 
 def _with_wall(of: Verdict, logs: Sequence[float], benchmarks: int) -> Verdict:
     """The verdict, or slower where it is so on the wall alone."""
-    if of.verdict == SLOWER or not logs or of.name == "memory":
+    if of.verdict == SLOWER or not logs or _unit(of.name) != "ms":
         return of
     threshold = max(WALL_THRESHOLD, of.threshold)
     wall = judge(of.name, logs, threshold, benchmarks=benchmarks, looks=EARLY)

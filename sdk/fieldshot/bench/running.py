@@ -18,7 +18,7 @@ from fieldshot.bench.counting import check_counter, count_instructions
 from fieldshot.bench.probe.stages import draw
 from fieldshot.bench.result import Measured, Result, Round
 from fieldshot.bench.sides import Side, prepare
-from fieldshot.bench.suites import PER_PROCESS, plan, stages_of
+from fieldshot.bench.suites import PER_PROCESS, UNTOLD, plan, stages_of
 from fieldshot.bench.workers import Worker
 from fieldshot.errors import OptionError
 from fieldshot.system import cores as usable_cores
@@ -104,7 +104,10 @@ def run(
         board=board_facts(),
         facts={name: value for name, value in about["facts"].items() if name != "package"},
         stages=[Measured(name, PER_PROCESS.get(name, "ms"), measured[name]) for name in names if name in measured],
-        absent=about["absent"],
+        absent={
+            **about["absent"],
+            **{name: UNTOLD for name in names if name in PER_PROCESS and name not in measured},
+        },
         instructions=counts,
     )
 
@@ -200,6 +203,7 @@ def _per_process(cold: Mapping[str, int] | None, names: Sequence[str]) -> dict[s
     found = {
         "cold": [cold["wall"] / 1e6, cold["cpu"] / 1e6],
         "memory": [cold["memory"] / _BYTES] * 2,
+        "device-memory": [cold["device-memory"] / _BYTES] * 2,
     }
     return {name: found[name] for name in names if name in found and found[name][0] > 0}
 

@@ -94,6 +94,7 @@ class Device:
         self.alone = threading.Lock()  # what disturbs a capture, or is disturbed by one, takes turns with it
         self._idle: deque[Workspace] = deque()
         self._unused: deque[Any] = deque()  # allocations whose owners are gone
+        self._free_bytes = self._read_free_bytes()
 
     @property
     def about(self) -> str:
@@ -105,6 +106,18 @@ class Device:
     def forked(self) -> bool:
         """Whether this is a fork of the process that took the device into use."""
         return os.getpid() != self._pid
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the device that was taken since this process took it into use, its context besides.
+
+        The driver tells what is free and not who took it: what other processes take meanwhile is in it.
+        """
+        return self._free_bytes - self._read_free_bytes()
+
+    def _read_free_bytes(self) -> int:
+        with self.current():
+            return int(self.cuda.mem_get_info()[0])
 
     def closes(self, user: Closeable) -> None:
         """Have something that lives in the device's context closed before it ends with the process."""

@@ -9,7 +9,7 @@ import threading
 
 from fieldshot.device.device import Device
 
-__all__ = ["asked_index", "device_count", "find_device"]
+__all__ = ["asked_index", "device_count", "find_device", "held_bytes"]
 
 _lock = threading.Lock()
 _devices: dict[int, Device] = {}
@@ -38,3 +38,9 @@ def find_device(index: int) -> Device:
         if index not in _devices:
             _devices[index] = Device(index)
         return _devices[index]
+
+
+def held_bytes() -> int:
+    """`Device.held_bytes` of all devices that this process uses; 0 where it uses none."""
+    with _lock:
+        return sum(device.held_bytes for device in _devices.values())

@@ -78,7 +78,7 @@ def _serve(answer: Callable[[Any], None]) -> None:
 
 
 def _cold(bench: Bench, spawned_ns: int) -> dict[str, int] | None:
-    """From the start of the process to the first recognition, in ns, and the bytes of memory that it holds then."""
+    """From the start of the process to the first recognition, in ns, and the bytes that it holds then."""
     from fieldshot.recognizer import Recognizer
 
     if not bench.gallery.exists():  # the first process of a side makes it for the others
@@ -93,6 +93,7 @@ def _cold(bench: Bench, spawned_ns: int) -> dict[str, int] | None:
             "wall": time.monotonic_ns() - spawned_ns,
             "cpu": time.process_time_ns(),
             "memory": _resident(),
+            "device-memory": _on_device(),
         }
 
 
@@ -102,6 +103,15 @@ def _resident() -> int:
         return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+def _on_device() -> int:
+    """Bytes that the process took on CUDA devices; 0 where it uses none, or the side does not tell."""
+    try:
+        from fieldshot.device import held_bytes
+    except ImportError:
+        return 0
+    return max(0, held_bytes())
 
 
 def _warm_up(stage: Stage) -> int:
