@@ -95,7 +95,11 @@ def gate(
         comparison = gate_sides(
             of_base, of_head, files, suite=suite, thresholds=thresholds, budget_s=budget_s, cores=cores, show=show
         )
-        return with_instructions(comparison, of_base, of_head, files, cores=cores) if instructions else comparison
+        if not instructions:
+            return comparison
+        if show is not None:
+            show("counting instructions")
+        return with_instructions(comparison, of_base, of_head, files, cores=cores)
 
 
 def gate_sides(
