@@ -4,9 +4,17 @@
 #include "simt.cuh"
 
 DEVICE void transform_row(const float* z, float* u, int D) {
-  float largest = 0;
-  for (int d = warp_lane(); d < D; d += WARP) largest = fabsf(z[d]) > largest ? fabsf(z[d]) : largest;
-  largest = warp_max(largest);
+  // The bits of floats above 0 are in their order, and of whole numbers the compiler finds the largest with vectors.
+  int32_t most = 0;
+  for (int d = warp_lane(); d < D; d += WARP) {
+    int32_t bits;
+    memcpy(&bits, z + d, sizeof bits);
+    bits &= 0x7fffffff;
+    most = bits > most ? bits : most;
+  }
+  most = warp_max(most);
+  float largest;
+  memcpy(&largest, &most, sizeof largest);
   if (largest == 0) {
     for (int d = warp_lane(); d < D; d += WARP) u[d] = 0;
     return;
