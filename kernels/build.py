@@ -88,7 +88,7 @@ def build_host(out: Path, *, strict: bool = False) -> list[Path]:
     machine = platform.machine()
     targets = {f"host-{machine}": []}
     if machine == "x86_64":
-        targets[f"host-{machine}-v3"] = ["-march=x86-64-v3"]
+        targets |= {f"host-{machine}-v{level}": [f"-march=x86-64-v{level}"] for level in (3, 4)}
     flags = [*HOST_FLAGS, *(["-Werror"] if strict else [])]
     built: list[Path] = []
     with ThreadPoolExecutor() as pool:

@@ -113,7 +113,9 @@ template <typename A, typename T> DEVICE A load(const T* from) { return (A)*from
 template <typename T> DEVICE double total(Vec<T> v) { return v; }
 template <typename T> DEVICE void store(T* to, Vec<T> v) { *to = v; }
 #else
-#if defined(__AVX__)
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64;
+#elif defined(__AVX__)
 constexpr int VECTOR_BYTES = 32;
 #else
 constexpr int VECTOR_BYTES = 16;  // SSE2, NEON

@@ -1,7 +1,7 @@
 """Operations on each build of the kernels, with every output and scratch number poisoned beforehand.
 
 FIELDSHOT_TEST_OPS picks the build: host (default), race, memory (in a process started with `memory_environment()`),
-or cuda (in one that has a driver, real or the stand-in).
+or cuda (in one that has a driver, real or the stand-in). host-0 and host-1 are the host builds for narrower vectors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from check_build import build
-from fieldshot.ops.host import HostCall, HostRunner, library
+from fieldshot.ops.host import HostCall, HostRunner, libraries, library
 from fieldshot.ops.kernels import KernelOps
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,8 +90,9 @@ def make(name: str, shared_bytes: int = 8 * 40 * 41) -> Any:
         from fieldshot.ops.cuda import CudaOps
 
         return CudaOps()
-    if name == "host":
-        return KernelOps(PoisonedRunner(library(), "host", checked=False, shared_bytes=shared_bytes, blocks=2))
+    if name.startswith("host"):
+        loaded = library() if name == "host" else ctypes.CDLL(str(libraries()[int(name[-1])]))
+        return KernelOps(PoisonedRunner(loaded, "host", checked=False, shared_bytes=shared_bytes, blocks=2))
     assert name in {"race", "memory"}
     loaded = ctypes.CDLL(str(build([ROOT / "kernels/all.cu"], CHECKED, name)))
     runner = PoisonedRunner(loaded, name, checked=name == "race", shared_bytes=shared_bytes, blocks=3, warps=8)

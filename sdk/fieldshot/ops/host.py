@@ -18,7 +18,7 @@ from fieldshot.ops.interface import Classifier
 from fieldshot.ops.kernels import KernelOps
 from fieldshot.system import cores
 
-__all__ = ["HostOps", "HostRunner", "address_of", "library"]
+__all__ = ["HostOps", "HostRunner", "address_of", "libraries", "library"]
 
 # The matrix of the one-launch fit stays in the second-level cache up to about 128 samples; past that blocks win.
 _SHARED_BYTES = 8 * 128 * 129
@@ -39,9 +39,8 @@ class HostOps(KernelOps):
         super().__init__(HostRunner(library(), "host", threads=cores()))
 
 
-@cache
-def library() -> ctypes.CDLL:
-    """The build for the widest vectors that this CPU has."""
+def libraries() -> list[Path]:
+    """The builds that this CPU runs, those for wider vectors later."""
     import platform
 
     machine = platform.machine()
@@ -51,9 +50,15 @@ def library() -> ctypes.CDLL:
             f"the CPU kernels must be built for {machine} (got no {path.name})",
             hint="install g++ and install fieldshot again, or leave the device at auto: NumPy does the same, slower",
         )
-    loaded = _load(path)
-    wide = sources.built(f"host-{machine}-v3", "so")
-    return _load(wide) if loaded.fieldshot_cpu_has_v3() and wide.is_file() else loaded
+    levels = range(3, _load(path).fieldshot_cpu_level() + 1)  # of x86-64
+    wide = (sources.built(f"host-{machine}-v{level}", "so") for level in levels)
+    return [path, *(wider for wider in wide if wider.is_file())]
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The build for the widest vectors that this CPU has."""
+    return _load(libraries()[-1])
 
 
 def _load(path: Path) -> ctypes.CDLL:
