@@ -49,8 +49,8 @@ def whole_support_factor(counts: Float64) -> float:
     ----------
     counts : float64 (K,), samples a class; those alone in their class held nothing out.
     """
-    several = counts[counts > 1]
-    return 1.0 + float(np.mean(1.0 / several)) if len(several) else 1.0
+    shares = [1.0 / count for count in counts.tolist() if count > 1]  # of few classes quicker than by NumPy
+    return 1.0 + sum(shares) / len(shares) if shares else 1.0
 
 
 def open_set(known: Float64, unknown: Float64, classes: int, false_accept_rate: float | None) -> OpenSet:
@@ -67,17 +67,19 @@ def open_set(known: Float64, unknown: Float64, classes: int, false_accept_rate: 
     known, unknown : float64 (M,), of `fieldshot.ops.Solution`.
     classes : int, K.
     """
-    known = known[~np.isnan(known)]
+    several = ~np.isnan(known)
+    known, unknown = known[several], unknown[several]
     stated = 1.0 / false_accept_rate if false_accept_rate else 0.0
     if classes < 2 or len(known) < max(_LEAST_HELD_OUT, stated):
         return OpenSet(math.nan, math.nan, math.nan, len(known))
-    known, unknown = np.sort(known), np.sort(unknown[~np.isnan(unknown)])
+    known.sort()
+    unknown.sort()
     if false_accept_rate is None:
         threshold = min(_quantile(known, _FALSE_REJECT_RATE), _quantile(unknown, 1.0 - _FALSE_ACCEPT_RATE))
     else:
         threshold = _quantile(unknown, 1.0 - false_accept_rate)
-    accepted = 1.0 - np.searchsorted(unknown, threshold) / len(unknown)
-    return OpenSet(threshold, float(accepted), float(np.searchsorted(known, threshold) / len(known)), len(known))
+    accepted = 1.0 - float(unknown.searchsorted(threshold)) / len(unknown)
+    return OpenSet(threshold, accepted, float(known.searchsorted(threshold)) / len(known), len(known))
 
 
 def _quantile(ordered: Float64, share: float) -> float:

@@ -132,6 +132,11 @@ def address_of(array: NDArray[Any]) -> int:
     return array.ctypes.data
 
 
+@cache
+def _itemsize(dtype: type) -> int:
+    return np.dtype(dtype).itemsize
+
+
 class _Held:
     """The arrays of a classifier, and where they are."""
 
@@ -175,7 +180,7 @@ class HostCall:
 
     def scratch(self, dtype: type, *shape: int) -> int:
         """Address of memory that is gone after the call."""
-        size = math.prod(shape) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * _itemsize(dtype)
         start, self._used = self._used, self._used + -(-size // _ALIGNMENT) * _ALIGNMENT
         if self._used > _ROOM_BYTES:
             self._used = start
