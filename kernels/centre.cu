@@ -3,11 +3,12 @@
 //   `centre`     means mu_k = sums_k / counts_k, their common centre m, offsets a_k = mu_k - m        (K, D), (D)
 //                and pulls s_k (pull.cuh)                                                             (K)
 //   `residuals`  r_i = u_i - mu_k(i) + s_k a_k(i), squares |u_i|^2; prototypes mu_k / |mu_k|       (M, D), (M), (K, D)
+//                and the residuals again in panels (tile.cuh), as columns
 //
-// `centre`: a block a chunk of dimensions. `residuals`: a warp a row, of samples first, then of classes.
+// `centre`: a block a chunk of dimensions. `residuals`: a warp STRIP rows, of samples first, then of classes.
 
-#include "linear.cuh"
 #include "pull.cuh"
+#include "tile.cuh"
 
 KERNEL(centre, CentreParams) {
   if (block() == 0)
@@ -30,22 +31,28 @@ KERNEL(centre, CentreParams) {
 }
 
 KERNEL(residuals, CentreParams) {
-  for (int i = block() * WARPS + warp(); i < p.M + p.K; i += blocks() * WARPS) {
-    const bool sample = i < p.M;
-    const float* row = sample ? p.U + (size_t)i * p.D : p.means + (size_t)(i - p.M) * p.D;
-    double square = 0;
-    for (int d = warp_lane(); d < p.D; d += WARP) square += (double)row[d] * row[d];
-    square = warp_sum(square);
-    if (sample) {
-      if (warp_lane() == 0) p.squares[i] = square;
-      const int own = p.index[i];
-      const float *mean = p.means + (size_t)own * p.D, *offset = p.offsets + (size_t)own * p.D;
-      const float pull = (float)p.pulls[own];
-      for (int d = warp_lane(); d < p.D; d += WARP)
-        p.residuals[(size_t)i * p.D + d] = row[d] - mean[d] + pull * offset[d];
-    } else {
-      const float unit = square > 0 ? (float)(1 / sqrt(square)) : 0;
-      for (int d = warp_lane(); d < p.D; d += WARP) p.prototypes[(size_t)(i - p.M) * p.D + d] = unit * row[d];
+  for (int first = (block() * WARPS + warp()) * STRIP; first < p.M + p.K; first += blocks() * WARPS * STRIP) {
+    const int end = first + STRIP < p.M + p.K ? first + STRIP : p.M + p.K;
+    for (int i = first; i < end; ++i) {
+      const bool sample = i < p.M;
+      const float* row = sample ? p.U + (size_t)i * p.D : p.means + (size_t)(i - p.M) * p.D;
+      double square = 0;
+      for (int d = warp_lane(); d < p.D; d += WARP) square += (double)row[d] * row[d];
+      square = warp_sum(square);
+      if (sample) {
+        if (warp_lane() == 0) p.squares[i] = square;
+        const int own = p.index[i];
+        const float *mean = p.means + (size_t)own * p.D, *offset = p.offsets + (size_t)own * p.D;
+        const float pull = (float)p.pulls[own];
+        for (int d = warp_lane(); d < p.D; d += WARP)
+          p.residuals[(size_t)i * p.D + d] = row[d] - mean[d] + pull * offset[d];
+      } else {
+        const float unit = square > 0 ? (float)(1 / sqrt(square)) : 0;
+        for (int d = warp_lane(); d < p.D; d += WARP) p.prototypes[(size_t)(i - p.M) * p.D + d] = unit * row[d];
+      }
     }
+    if (p.panels && first < p.M)
+      turn(p.residuals + (size_t)first * p.D, p.D, (end < p.M ? end : p.M) - first, p.D,
+           p.panels + (size_t)(first / TILE) * p.D * TILE + first % TILE);
   }
 }

@@ -9,7 +9,7 @@
 //   adapt                    n = N or D                          rows: identity
 //
 // For each block column of 64: `cholesky_diagonal` factors its diagonal block and inverts it (one block, in shared
-// memory), `cholesky_panel` multiplies the rows below by that inverse (a warp four rows) and keeps them transposed as
+// memory), `cholesky_panel` multiplies the rows below by that inverse (a warp four rows) and keeps them in panels as
 // well, `cholesky_update` subtracts their products from the columns to the right (a block a 64 x 64 tile). Rows of the
 // identity are zero up to their own block and are left out until then.
 // Floor: n^3 / 6 + (rows - n) n^2 / 2 float64 operations, 3 n / 64 launches.
@@ -56,49 +56,53 @@ KERNEL(cholesky_diagonal, SystemParams) {
   double* L = (double*)shared_memory();
   double* line = L + TILE * TILE;
   const int w = p.n - p.start < TILE ? p.n - p.start : TILE;
-  for (int t = lane(); t < w * w; t += LANES)
-    L[t] = t % w <= t / w ? p.system[(size_t)(p.start + t / w) * p.n + p.start + t % w] : 0;
+  double* H = p.system + (size_t)p.start * p.n + p.start;
+  for (int i = warp(); i < w; i += WARPS)
+    for (int j = warp_lane(); j < w; j += WARP) L[i * w + j] = j <= i ? H[(size_t)i * p.n + j] : 0;
   sync();
   factor(L, w, line);
-  for (int t = lane(); t < w * w; t += LANES)
-    if (t % w <= t / w) p.system[(size_t)(p.start + t / w) * p.n + p.start + t % w] = L[t];
+  for (int i = warp(); i < w; i += WARPS)
+    for (int j = warp_lane(); j <= i; j += WARP) H[(size_t)i * p.n + j] = L[i * w + j];
   sync();
   invert(L, w, line);
-  for (int t = lane(); t < w * w; t += LANES) p.inverse[t % w * w + t / w] = L[t];  // transposed: read along its rows
+  for (int i = warp(); i < w; i += WARPS)  // transposed: read along its rows
+    for (int j = warp_lane(); j < w; j += WARP) p.inverse[i * w + j] = L[j * w + i];
 }
 
-// Whether row i is one of the identity's that is still zero in the block column `start`.
+// Whether row i, and those after it, are of the identity's that are still zero in the block column `start`.
 DEVICE bool untouched(const SystemParams& p, int i) {
   return i >= p.identity && (i - p.identity) / TILE > p.start / TILE;
 }
 
+// Where number k of row i below a whole block column is in the panels.
+DEVICE double* in_panels(const SystemParams& p, int i, int k) {
+  const int below = i - p.start - TILE;
+  return p.panels + ((size_t)(below / TILE) * TILE + k) * TILE + below % TILE;
+}
+
 KERNEL(cholesky_panel, SystemParams) {
   SHARED(double, old, WARPS* ROWS* TILE);
-  const int w = p.n - p.start < TILE ? p.n - p.start : TILE;
+  const int w = p.n - p.start < TILE ? p.n - p.start : TILE, first = p.start + w;
   double* mine = old + warp() * ROWS * TILE;
-  const int first = p.start + w, step = blocks() * WARPS * ROWS;
-  for (int base = first + block() * WARPS * ROWS; base < p.rows; base += step) {
+  for (int base = first + block() * WARPS * ROWS; base < p.rows; base += blocks() * WARPS * ROWS) {
     const int i = base + warp() * ROWS, count = p.rows - i < ROWS ? p.rows - i : ROWS;
-    const bool active = count > 0 && !(untouched(p, i) && untouched(p, i + count - 1));
+    const bool active = count > 0 && !untouched(p, i - (i - first) % TILE);  // by tiles, which `cholesky_update` reads
     double* row = p.system + (size_t)i * p.n + p.start;
     if (active)
       for (int r = 0; r < ROWS; ++r)
         for (int j = warp_lane(); j < w; j += WARP) mine[r * TILE + j] = r < count ? row[(size_t)r * p.n + j] : 0;
     sync();
-    if (active)
+    if (active) {
       for (int chunk = 0; chunk < chunks<double, ROWS, WARP>(w); ++chunk) {
         const int end = (chunk + 1) * CHUNK<double, ROWS, WARP>;  // the inverse is triangular
         combine<double, ROWS, WARP>(
             chunk, w, p.inverse, w, 0, end < w ? end : w, [&](int r, int k) { return mine[r * TILE + k]; },
             [&](int r, int j, double value) {
-              if (r >= count) return;
-              row[(size_t)r * p.n + j] = value;
-              p.panel[(size_t)j * p.rows + i + r] = value;
+              if (r < count) row[(size_t)r * p.n + j] = value;
             });
       }
-    else if (count > 0)
-      for (int r = 0; r < count; ++r)
-        for (int j = warp_lane(); j < w; j += WARP) p.panel[(size_t)j * p.rows + i + r] = 0;
+      if (first < p.n) turn(row, p.n, count, w, in_panels(p, i, 0));
+    }
     sync();
   }
 }
@@ -106,24 +110,21 @@ KERNEL(cholesky_panel, SystemParams) {
 KERNEL(cholesky_update, SystemParams) {
   SHARED(double, left, DEPTH<double>* TILE);
   SHARED(double, right, DEPTH<double>* TILE);
-  const int w = p.n - p.start < TILE ? p.n - p.start : TILE, first = p.start + w;
+  const int first = p.start + TILE;  // a block column with others to its right is whole
   const int across = (p.n - first + TILE - 1) / TILE, down = (p.rows - first + TILE - 1) / TILE;
   for (int task = block(); task < across * down; task += blocks()) {
     const int row = first + task / across * TILE, column = first + task % across * TILE;
-    if (column > row + TILE - 1) continue;  // above the diagonal
-    if (untouched(p, row) && untouched(p, row + TILE - 1)) continue;
+    if (column > row) continue;  // above the diagonal
+    if (untouched(p, row)) continue;
+    const int height = p.rows - row, width = p.n - column;
+    const Place to = {p.system + (size_t)row * p.n + column, (size_t)p.n, height, width, row - column};
     Tile<double> tile;
-    for (int from = 0; from < w; from += DEPTH<double>) {
-      const int depth = from + DEPTH<double> < w ? DEPTH<double> : w - from;
+    for (int from = 0; from < TILE; from += DEPTH<double>) {
       sync();  // those who still read the last panels
-      stage(left, p.panel + (size_t)from * p.rows, p.rows, depth, row, p.rows);
-      stage(right, p.panel + (size_t)from * p.rows, p.rows, depth, column, p.n);
+      const double* A = staged(left, in_panels(p, row, from), TILE, DEPTH<double>, height);
+      const double* B = staged(right, in_panels(p, column, from), TILE, DEPTH<double>, width);
       sync();
-      tile.add(left, right, depth);
+      tile.add(A, B, DEPTH<double>, to, -1, false, from + DEPTH<double> == TILE);
     }
-    tile.each([&](int i, int j, double value) {
-      if (row + i < p.rows && column + j < p.n && column + j <= row + i)
-        p.system[(size_t)(row + i) * p.n + column + j] -= value;
-    });
   }
 }

@@ -3,14 +3,14 @@
 //   moment = before + U^T U                 U (N, D) float32 -> (D, D) float64, before (D, D) or null
 //
 // `moment`: a block makes one 64 x 64 tile of the lower triangle over one slice of the samples; a lane keeps 4 x 4
-// numbers. Products are added in float32 over 512 samples, those sums in float64. `moment_reduce` adds the slices, in
-// order, and mirrors the triangle. A single slice may lie in the moment itself.
+// numbers. Products are added in float32 over 512 samples (on the host fewer), those sums in float64. `moment_reduce`
+// adds the slices, in order, and mirrors the triangle. A single slice may lie in the moment itself. The Gram matrix of
+// residuals is the moment of their transpose, which `residuals` (centre.cu) leaves in panels.
 // Floor: N D floats read, N D^2 / 2 float32 operations.
 
 #include "tile.cuh"
 
-constexpr int FLUSH = 512;
-constexpr int STRIP = 8;  // rows that a warp mirrors at once: to the other triangle they are a cache line
+constexpr int FLUSH = LANES == 1 ? DEPTH<float> : 512;  // samples whose products are added in float32
 
 KERNEL(moment, MomentParams) {
   SHARED(float, left, DEPTH<float>* TILE);
@@ -19,30 +19,22 @@ KERNEL(moment, MomentParams) {
   for (int task = block(); task < tiles * p.slices; task += blocks()) {
     int row, column;
     triangle(task % tiles, &row, &column);
-    row *= TILE, column *= TILE;
     const int slice = task / tiles, size = (p.N + p.slices - 1) / p.slices;
-    const int end = (slice + 1) * size < p.N ? (slice + 1) * size : p.N;
-    double* out = p.partial + (size_t)slice * p.D * p.D;
-    for (int start = slice * size;; start += FLUSH) {
-      const bool more = start < end;
-      const int stop = start + FLUSH < end ? start + FLUSH : end;
-      Tile<float> tile;
-      for (int from = start; from < stop; from += DEPTH<float>) {
-        const int depth = from + DEPTH<float> < stop ? DEPTH<float> : stop - from;
-        sync();  // those who still read the last panels
-        stage(left, p.U + (size_t)from * p.D, p.D, depth, row, p.D);
-        if (row != column) stage(right, p.U + (size_t)from * p.D, p.D, depth, column, p.D);
-        sync();
-        tile.add(left, row == column ? left : right, depth, row == column);
-      }
-      const bool fresh = start == slice * size;
-      tile.each([&](int i, int j, float value) {
-        if (row + i < p.D && column + j <= row + i) {
-          double* to = out + (size_t)(row + i) * p.D + column + j;
-          *to = (fresh ? 0 : *to) + value;
-        }
-      });
-      if (!more || stop == end) break;
+    const int begin = slice * size, stop = begin + size < p.N ? begin + size : p.N;
+    const float *above = p.U + (size_t)row * p.apart, *beside = p.U + (size_t)column * p.apart;
+    const int height = p.D - row * TILE, width = p.D - column * TILE;
+    const Place to = {p.partial + ((size_t)slice * p.D + row * TILE) * p.D + column * TILE, (size_t)p.D, height, width,
+                      (row - column) * TILE};
+    Tile<float> tile;
+    for (int from = begin;; from += DEPTH<float>) {
+      const bool end = from + DEPTH<float> >= stop;
+      const int depth = !end ? DEPTH<float> : stop > from ? stop - from : 0;
+      sync();  // those who still read the last panels
+      const float* A = staged(left, above + (size_t)from * p.stride, p.stride, depth, height);
+      const float* B = row == column ? A : staged(right, beside + (size_t)from * p.stride, p.stride, depth, width);
+      sync();
+      tile.add(A, B, depth, to, 1, from < begin + FLUSH, end || (from - begin) % FLUSH == FLUSH - DEPTH<float>);
+      if (end) break;
     }
   }
 }

@@ -78,18 +78,18 @@ struct TemperatureParams {
 };
 
 struct MomentParams {
-  const float* U;        // (N, D)
+  const float* U;        // (N, D), or in panels (D / 64, N, 64)
   const double* before;  // (D, D) or null
   double* partial;       // scratch (slices, D, D)
   double* moment;        // (D, D)
-  int N, D, slices;
+  int N, D, slices, stride, apart;  // stride: from sample to sample; apart: from 64 dimensions to the next
 };
 
 struct ProductParams {
   const void* A;  // (n, depth)
   const void* B;  // (m, depth)
   double* C;      // (n, m)
-  int n, m, depth, lower;
+  int n, m, depth;
 };
 
 struct CentreParams {
@@ -102,6 +102,7 @@ struct CentreParams {
   float* means;          // (K, D)
   float* offsets;        // (K, D)
   float* residuals;      // (M, D), pulled
+  float* panels;         // (M / 64, D, 64), the residuals in panels (tile.cuh), or null
   float* prototypes;     // (K, D)
   double* squares;       // (M)
   double pull;
@@ -116,7 +117,7 @@ struct SystemParams {
   const double* pulls;   // (K), with `moment`
   const float* right;    // (identity - n, n), right-hand rows, or null where they are in `system` already
   double* inverse;       // scratch (64, 64)
-  double* panel;         // scratch (64, rows)
+  double* panels;        // scratch (rows / 64, 64, 64): the rows below the block column, in panels (tile.cuh)
   double* system;        // (rows, n)
   double ridge;
   int n, rows, identity, K, start;  // identity: the first row of the identity; start: the block column at work

@@ -1,13 +1,13 @@
 // Products of rows with rows.
 //
-//   C = A B^T                               A (n, depth), B (m, depth) -> C (n, m) float64; lower: only j <= i
+//   C = A B^T                               A (n, depth), B (m, depth) -> C (n, m) float64
 //
 // A warp makes ROWS x COLS numbers, its lanes share the depth.
 
 #include "linear.cuh"
 
 template <typename T> DEVICE void run(const ProductParams& p) {
-  product((const T*)p.A, (const T*)p.B, p.n, p.m, p.depth, p.lower != 0, block() * WARPS + warp(),
+  product((const T*)p.A, (const T*)p.B, p.n, p.m, p.depth, false, block() * WARPS + warp(),
           blocks() * WARPS, [&](int i, int j, double value) { p.C[(size_t)i * p.m + j] = value; });
 }
 

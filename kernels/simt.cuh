@@ -18,6 +18,8 @@
 //   SHARED(type, name, count)  fixed shared memory;  shared_memory() : what the launch asked for, 16-byte aligned
 //   Vec<T>, VEC<T>             what a lane works on at once: a SIMD vector on the host, one number elsewhere
 //   load<A>(from) store(to, v) VEC<A> numbers, converted to A; total<T>(v) : their sum
+//   REGISTERS                  vectors that a lane of the host keeps at once
+//   fetch(at)                  the host may bring this line, to be changed soon, into its cache
 #pragma once
 
 #include <cmath>
@@ -108,10 +110,12 @@ DEVICE int warp_lane() { return lane() % WARP; }
 
 #if defined(__CUDACC__) || defined(FIELDSHOT_CHECK)
 template <typename T> constexpr int VEC = 1;
+constexpr int REGISTERS = 16;
 template <typename T> using Vec = T;
 template <typename A, typename T> DEVICE A load(const T* from) { return (A)*from; }
 template <typename T> DEVICE double total(Vec<T> v) { return v; }
 template <typename T> DEVICE void store(T* to, Vec<T> v) { *to = v; }
+DEVICE void fetch(const void*) {}
 #else
 #if defined(__AVX512F__)
 constexpr int VECTOR_BYTES = 64;
@@ -119,6 +123,11 @@ constexpr int VECTOR_BYTES = 64;
 constexpr int VECTOR_BYTES = 32;
 #else
 constexpr int VECTOR_BYTES = 16;  // SSE2, NEON
+#endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int REGISTERS = 32;
+#else
+constexpr int REGISTERS = 16;
 #endif
 template <typename T> struct VecOf { typedef T type __attribute__((vector_size(VECTOR_BYTES))); };
 template <typename T> constexpr int VEC = VECTOR_BYTES / sizeof(T);
@@ -135,6 +144,7 @@ template <typename T> DEVICE double total(Vec<T> v) {
   return sum;
 }
 template <typename T> DEVICE void store(T* to, Vec<T> v) { __builtin_memcpy(to, &v, sizeof v); }
+DEVICE void fetch(const void* at) { __builtin_prefetch(at, 1); }
 #endif
 
 // e^x for x <= 0; below e^-87 it is e^-87. Cephes' expf, in a form that the compiler turns into vectors.

@@ -1,59 +1,87 @@
-// A tile of a product that is summed over rows: C[i][j] += sum_k A[k][i] B[k][j], with both panels in shared memory.
+// A tile of a product that is summed over rows: C[i][j] += sum_k A[k][i] B[k][j].
+//
+// A panel is TILE columns of A or B, row by row: (depth, TILE) numbers in one piece. A block has both in shared memory.
+// What becomes columns anyhow is written to memory in panels at once: the host reads them there.
 #pragma once
 
 #include "linear.cuh"
 
 constexpr int TILE = 64;  // rows and columns of C that a block makes at once
-// Rows of a panel: on the host both panels fit the first-level cache.
-template <typename T> constexpr int DEPTH = LANES == 1 ? 16384 / TILE / (int)sizeof(T) : 32;
+constexpr int STRIP = 8;  // rows that a warp turns into columns at once: a cache line of float64
+// Rows of a panel in shared memory: on the host one panel fits the first-level cache.
+template <typename T> constexpr int DEPTH = LANES == 1 ? 32768 / TILE / (int)sizeof(T) : 32;
 
-// Columns `from` to `from` + TILE of `depth` rows, `width` long, to a panel; zeros past their end. A warp a row.
+// `depth` rows as a panel: the tile's columns, of which the first `valid` are there, and zeros after them. Rows of a
+// panel the host reads where they are, with whatever lies after the valid ones. A warp a row.
 template <typename T>
-DEVICE void stage(T* panel, const T* rows, size_t stride, int depth, int from, int width) {
-  const int valid = width - from < TILE ? width - from : TILE;
-  for (int k = warp(); k < depth; k += WARPS) {
-    for (int d = warp_lane(); d < valid; d += WARP) panel[k * TILE + d] = rows[k * stride + from + d];
-    for (int d = valid + warp_lane(); d < TILE; d += WARP) panel[k * TILE + d] = 0;
-  }
+DEVICE const T* staged(T* panel, const T* rows, size_t stride, int depth, int valid) {
+  if (LANES == 1 && stride == TILE) return rows;
+  for (int k = warp(); k < depth; k += WARPS)
+    for (int d = warp_lane(); d < TILE; d += WARP) panel[k * TILE + d] = d < valid ? rows[k * stride + d] : 0;
+  return panel;
 }
 
-// Numbers of C that a lane keeps: OWN micro-tiles of RM x RN; one of 4 x 4 on a GPU.
-template <typename T> struct Tile {
-  static constexpr int RM = 4, RN = LANES == 1 ? 2 * VEC<T> : 4, ACROSS = TILE / RN;
-  static constexpr int OWN = TILE / RM * ACROSS / LANES;
-  T sums[OWN][RM][RN] = {};
+// Up to STRIP rows of `depth` numbers become columns of a panel, by a warp; a lane reads every WARP-th number of a row.
+template <typename T> DEVICE void turn(const T* rows, size_t stride, int count, int depth, T* panel) {
+  for (int k = warp_lane(); k < depth; k += WARP)
+    for (int r = 0; r < STRIP; ++r)
+      if (r < count) panel[(size_t)k * TILE + r] = rows[r * stride + k];
+}
 
-  // Add up `depth` rows of two panels (depth, TILE). With `lower` the host leaves out what lies above the diagonal;
-  // on a GPU its lanes would wait for the others all the same.
-  DEVICE_MEMBER void add(const T* A, const T* B, int depth, bool lower = false) {
-    for (int q = 0; q < OWN; ++q) {
-      const int micro = lane() + q * LANES;
-      if (LANES == 1 && lower && micro % ACROSS * RN > micro / ACROSS * RM + RM - 1) continue;
-      const T *a = A + micro / ACROSS * RM, *b = B + micro % ACROSS * RN;
-      Vec<T> part[RM][RN / VEC<T>] = {};
-      for (int k = 0; k < depth; ++k) {
-        Vec<T> right[RN / VEC<T>];
-        for (int c = 0; c < RN / VEC<T>; ++c) right[c] = load<T>(b + k * TILE + c * VEC<T>);
-        for (int r = 0; r < RM; ++r)
-          for (int c = 0; c < RN / VEC<T>; ++c) part[r][c] += a[k * TILE + r] * right[c];
-      }
+// Where a tile belongs: at C, with so many rows and columns of the matrix from there on. Of row i what lies right of
+// column i + below is above the diagonal and stays as it is.
+struct Place {
+  double* C;
+  size_t stride;
+  int height, width, below;
+};
+
+// A lane makes micro-tiles of RM x RN numbers: on a GPU one of 4 x 4, which it keeps until the last panels; on the host
+// one after the other, each in half of the vector registers.
+template <typename T> struct Tile {
+  static constexpr int RM = LANES == 1 ? REGISTERS / 4 : 4, RN = LANES == 1 ? 2 * VEC<T> : 4, ACROSS = TILE / RN;
+  T sums[RM][RN] = {};
+
+  // Add up `depth` rows of two panels. On the host always, on a GPU with the `last` ones, C becomes
+  // (fresh ? 0 : C) + sign * sums, and the sums start again at 0.
+  DEVICE_MEMBER void add(const T* A, const T* B, int depth, const Place& to, double sign, bool fresh, bool last) {
+    for (int micro = lane(); micro < TILE / RM * ACROSS; micro += LANES) {
+      const int i = micro / ACROSS * RM, j = micro % ACROSS * RN;
+      if (LANES == 1 && (i >= to.height || j >= to.width || j > i + RM - 1 + to.below)) continue;
       for (int r = 0; r < RM; ++r)
-        for (int c = 0; c < RN / VEC<T>; ++c) {
-          T out[VEC<T>];
-          store<T>(out, part[r][c]);
-          for (int v = 0; v < VEC<T>; ++v) sums[q][r][c * VEC<T> + v] += out[v];
+        for (int c = 0; c < RN; c += VEC<double>) fetch(to.C + (i + r) * to.stride + j + c);
+      multiply(A + i, B + j, depth);
+      if (LANES > 1 && !last) continue;
+      for (int r = 0; r < RM; ++r) {
+        const int end = i + r >= to.height ? 0 : i + r + to.below + 1 < to.width ? i + r + to.below + 1 : to.width;
+        double* row = to.C + (i + r) * to.stride + j;
+        if (VEC<double> > 1 && j + RN <= end) {
+          for (int c = 0; c < RN; c += VEC<double>) {
+            const Vec<double> sum = sign * load<double>(sums[r] + c);
+            store<double>(row + c, fresh ? sum : load<double>(row + c) + sum);
+          }
+        } else {
+          for (int c = 0; c < RN; ++c)
+            if (j + c < end) row[c] = (fresh ? 0 : row[c]) + sign * sums[r][c];
         }
+        for (int c = 0; c < RN; ++c) sums[r][c] = 0;
+      }
     }
   }
 
-  // visit(i, j, number) for all that this lane keeps.
-  template <typename Visit> DEVICE_MEMBER void each(Visit visit) {
-    for (int q = 0; q < OWN; ++q)
+  // sums[r][c] += sum_k A[k][r] B[k][c]
+  DEVICE_MEMBER void multiply(const T* A, const T* B, int depth) {
+    Vec<T> part[RM][RN / VEC<T>];
+    for (int r = 0; r < RM; ++r)
+      for (int c = 0; c < RN / VEC<T>; ++c) part[r][c] = load<T>(sums[r] + c * VEC<T>);
+    for (int k = 0; k < depth; ++k) {
+      Vec<T> right[RN / VEC<T>];
+      for (int c = 0; c < RN / VEC<T>; ++c) right[c] = load<T>(B + k * TILE + c * VEC<T>);
       for (int r = 0; r < RM; ++r)
-        for (int c = 0; c < RN; ++c) {
-          const int micro = lane() + q * LANES;
-          visit(micro / ACROSS * RM + r, micro % ACROSS * RN + c, sums[q][r][c]);
-        }
+        for (int c = 0; c < RN / VEC<T>; ++c) part[r][c] += A[k * TILE + r] * right[c];
+    }
+    for (int r = 0; r < RM; ++r)
+      for (int c = 0; c < RN / VEC<T>; ++c) store<T>(sums[r] + c * VEC<T>, part[r][c]);
   }
 };
 

@@ -14,9 +14,10 @@ from fieldshot.ops.interface import Prior, Solution, Support
 from fieldshot.ops.reference import spread
 from fieldshot.ops.runner import Call, Runner
 
-__all__ = ["TILE", "System", "fit_blocked"]
+__all__ = ["STRIP", "TILE", "System", "fit_blocked"]
 
 TILE = 64  # kernels/tile.cuh
+STRIP = 8  # kernels/tile.cuh
 _RIGHT = 4  # kernels/solution.cu: rows that a block of `back` takes
 
 
@@ -139,6 +140,7 @@ class System:
         self.centre, self.means = call.scratch(np.float64, D), call.scratch(np.float32, K, D)
         self.pulls = call.scratch(np.float64, K)
         self.offsets = call.scratch(np.float32, K + M, D)
+        self.panels = call.scratch(np.float32, -(-M // TILE), D, TILE) if self.dual else None
         self.residuals = self.offsets + 4 * K * D  # in one piece: the system's right-hand rows
         self.squares = call.scratch(np.float64, M)
         fields: dict[str, Any] = {
@@ -149,6 +151,7 @@ class System:
             "centre": self.centre,
             "means": self.means,
             "offsets": self.offsets,
+            "panels": self.panels,
             "residuals": self.residuals,
             "prototypes": call.out(np.float32, K, D),
             "squares": self.squares,
@@ -159,7 +162,7 @@ class System:
             "K": K,
         }
         call.launch("centre", -(-D // 256), **fields)
-        call.launch("residuals", -(-(M + K) // runner.warps), **fields)
+        call.launch("residuals", -(-(M + K) // (STRIP * runner.warps)), **fields)
 
     def factored(self, *, right: bool) -> int:
         """Factor the system with its right-hand rows: offsets and samples, or else the identity alone. Gives n."""
@@ -168,7 +171,18 @@ class System:
         self.matrix = self.call.scratch(np.float64, n + above + (M if right else n), n)
         rows = n + above + (M if right else n)
         if self.dual:
-            self.product("float", self.residuals, self.residuals, self.matrix, n, n, D, lower=True)
+            tiles = -(-n // TILE)
+            self.call.launch(  # the Gram matrix of the residuals, as the second moment of their columns
+                "moment",
+                tiles * (tiles + 1) // 2,
+                U=self.panels,
+                partial=self.matrix,
+                N=D,
+                D=n,
+                slices=1,
+                stride=TILE,
+                apart=TILE * D,
+            )
             if right:
                 self.product("float", self.offsets, self.residuals, self.row(n), K, n, D)
         fields: dict[str, Any] = {
@@ -179,7 +193,7 @@ class System:
             "pulls": self.pulls,
             "right": self.offsets if right and not self.dual else None,
             "inverse": self.call.scratch(np.float64, TILE, TILE),
-            "panel": self.call.scratch(np.float64, TILE, rows),
+            "panels": self.call.scratch(np.float64, -(-rows // TILE), TILE, TILE),
             "system": self.matrix,
             "ridge": self.ridge,
             "n": n,
@@ -201,9 +215,7 @@ class System:
         """Address of a row of the system."""
         return self.matrix + 8 * self.n * i
 
-    def product(
-        self, kind: str, A: int | None, B: int | None, C: int, n: int, m: int, depth: int, *, lower: bool = False
-    ) -> None:
+    def product(self, kind: str, A: int | None, B: int | None, C: int, n: int, m: int, depth: int) -> None:
         """C = A B^T."""
         tiles = -(-n // 4) * -(-m // 3)
         self.call.launch(
@@ -215,7 +227,6 @@ class System:
             n=n,
             m=m,
             depth=depth,
-            lower=int(lower),
         )
 
 

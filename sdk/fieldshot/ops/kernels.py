@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fieldshot.images import Picture, Preprocessing
-from fieldshot.ops.blocked import TILE, System, fit_blocked
+from fieldshot.ops.blocked import STRIP, TILE, System, fit_blocked
 from fieldshot.ops.interface import (
     Classifier,
     Float32,
@@ -31,7 +31,6 @@ from fieldshot.ops.runner import Call, Runner
 __all__ = ["KernelOps", "launch_moment"]
 
 _QUERIES = 4  # kernels/predict.cu
-_STRIP = 8  # kernels/moment.cu
 _CHUNK_BYTES = 1 << 26  # embeddings that are on their way at once
 
 
@@ -259,9 +258,11 @@ def launch_moment(runner: Runner, call: Call, U: int | None, before: int | None,
         "N": N,
         "D": D,
         "slices": slices,
+        "stride": D,
+        "apart": TILE,
     }
     call.launch("moment", tiles * slices, **fields)
-    call.launch("moment_reduce", -(-D // (_STRIP * runner.warps)), **fields)
+    call.launch("moment_reduce", -(-D // (STRIP * runner.warps)), **fields)
 
 
 def _prediction(logits: Float64, probabilities: Float64, best: Index, cosines: Float64 | None = None) -> Prediction:
