@@ -131,8 +131,6 @@ struct BackParams {
 
 struct GatherParams {
   const double* system;  // (rows, n), factored
-  const double* solved;  // (K, n)
-  double* projected;     // (M, K), written in the dual case only
   double* leverage;      // (M)
   double* between;       // (K, K); holds A A^T in the dual case before
   const double* half;    // (K, K), products of the forward rows; dual case only
@@ -142,7 +140,7 @@ struct GatherParams {
 
 struct WeightsParams {
   const float* rows;      // (K + N, D), offsets and pulled residuals, dual case only
-  const double* solved;   // (K, N) in the dual case, else (K, D)
+  const double* solved;   // P (N, K) in the dual case, else A H^-1 (K, D)
   float* coefficients;    // scratch (K, K + N), dual case only
   const double* counts;   // (K)
   const double* between;  // (K, K)

@@ -1,7 +1,8 @@
 // From the factored system (cholesky.cu) to a head.
 //
-//   `back`       rows y = b L^-T  ->  x = y L^-1 = b H^-1             (K, n), substitution from the last column on
-//   `gather`     dual: P = solved^T, leverage = 1 - ridge |l_i|^2 with l_i the rows of L^-T,
+//   `back`       rows y = b L^-T  ->  x = y L^-1 = b H^-1             (K, n), substitution from the last column on;
+//                primal only: in the dual case L^-T is at hand, and a product gives P = L^-T Y^T
+//   `gather`     dual: leverage = 1 - ridge |l_i|^2 with l_i the rows of L^-T,
 //                A H^-1 A^T = (A A^T - Y Y^T) / ridge (Woodbury);     primal: leverage = |y_i|^2
 //   `weights`    primal: scale g_k A H^-1;  dual: scale g_k / ridge (a_k - sum_i P[i,k] r_i), a sum over the samples
 //                by the factors of `coefficients`
@@ -53,8 +54,6 @@ KERNEL(gather, GatherParams) {
     for (int j = warp_lane(); j < p.n; j += WARP) square += row[j] * row[j];
     square = warp_sum(square);
     if (warp_lane() == 0) p.leverage[i] = p.dual ? 1 - p.ridge * square : square;
-    if (p.dual)
-      for (int k = warp_lane(); k < p.K; k += WARP) p.projected[(size_t)i * p.K + k] = p.solved[(size_t)k * p.n + i];
   }
   if (p.dual)
     for (int t = block() * LANES + lane(); t < p.K * p.K; t += blocks() * LANES)
@@ -66,7 +65,7 @@ KERNEL(coefficients, WeightsParams) {
     const double factor = p.scale * p.counts[k] / (p.counts[k] + p.mean_prior) / p.ridge;
     float* row = p.coefficients + (size_t)k * (p.K + p.N);
     for (int l = warp_lane(); l < p.K; l += WARP) row[l] = l == k ? (float)factor : 0;
-    for (int i = warp_lane(); i < p.N; i += WARP) row[p.K + i] = (float)(-factor * p.solved[(size_t)k * p.N + i]);
+    for (int i = warp_lane(); i < p.N; i += WARP) row[p.K + i] = (float)(-factor * p.solved[(size_t)i * p.K + k]);
   }
 }
 

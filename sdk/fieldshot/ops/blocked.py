@@ -36,22 +36,21 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
         system.product("float", system.means, system.means, means, K, K, D)
         n = system.factored(right=True)
         forward = system.row(n)  # rows n to n + K of the system: offsets; those after them: samples, or the identity
-        solved = call.scratch(double, K, n)
-        call.launch("back", -(-K // _RIGHT), system=system.matrix, solved=solved, n=n, K=K)
         projected, leverage = call.scratch(double, M, K), call.scratch(double, M)
+        system.product("double", system.row(n + K), forward, projected, M, K, n)
         between, half = call.scratch(double, K, K), call.scratch(double, K, K)
         if system.dual:
+            solved = projected
             system.product("float", system.offsets, system.offsets, between, K, K, D)
             system.product("double", forward, forward, half, K, K, n)
         else:
+            solved = call.scratch(double, K, n)
+            call.launch("back", -(-K // _RIGHT), system=system.matrix, solved=solved, n=n, K=K)
             system.product("double", forward, forward, between, K, K, n)
-            system.product("double", system.row(n + K), forward, projected, M, K, n)
         call.launch(
             "gather",
             -(-max(M, K) // runner.warps),
             system=system.matrix,
-            solved=solved,
-            projected=projected,
             leverage=leverage,
             between=between,
             half=half,
@@ -140,8 +139,8 @@ class System:
         self.centre, self.means = call.scratch(np.float64, D), call.scratch(np.float32, K, D)
         self.pulls = call.scratch(np.float64, K)
         self.offsets = call.scratch(np.float32, K + M, D)
-        self.panels = call.scratch(np.float32, -(-M // TILE), D, TILE) if self.dual else None
         self.residuals = self.offsets + 4 * K * D  # in one piece: the system's right-hand rows
+        self.panels = call.scratch(np.float32, -(-M // TILE), D, TILE) if self.dual else None
         self.squares = call.scratch(np.float64, M)
         fields: dict[str, Any] = {
             "U": self.U,
@@ -151,8 +150,8 @@ class System:
             "centre": self.centre,
             "means": self.means,
             "offsets": self.offsets,
-            "panels": self.panels,
             "residuals": self.residuals,
+            "panels": self.panels,
             "prototypes": call.out(np.float32, K, D),
             "squares": self.squares,
             "pulls": self.pulls,
