@@ -176,13 +176,13 @@ def bench_fit_many(benchmark: Any) -> None:
 @pytest.mark.parametrize("dim", [256, 1024])
 @pytest.mark.parametrize("ways", [4, 16])
 def bench_coral(benchmark: Any, ways: int, dim: int) -> None:
-    """Configurations of PyCoral's SoftmaxRegression benchmark, 1024 samples: under 20 ms, where 256 dimensions are."""
+    """PyCoral's SoftmaxRegression benchmark, 1024 samples: under 20 ms in 256 dimensions; docs/kernels.md on 1024."""
     task = drawn(ways, 1024 // ways, dim)
     with threadpool_limits(1):
         head = benchmark.pedantic(lambda: FewShotHead(device="host").fit(task.Z, task.y), rounds=20, warmup_rounds=2)
     same = FewShotHead(device="reference").fit(task.Z, task.y)
     np.testing.assert_allclose(head.predict_proba(task.queries), same.predict_proba(task.queries), atol=1e-3)
-    assert 1e3 * benchmark.stats.stats.min < {256: 20, 1024: 100}[dim]
+    assert 1e3 * benchmark.stats.stats.min < {256: 20, 1024: 75}[dim]
 
 
 @pytest.mark.parametrize("queries", [1, 8, 256])
