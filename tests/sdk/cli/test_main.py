@@ -15,7 +15,7 @@ from shell import Shell
 
 COMMANDS = ["bench", "demo", "enroll", "eval", "forget", "history"]
 COMMANDS += ["info", "recognize", "reject", "rollback", "undo"]
-PROGRAM = [sys.executable, "-c", "from fieldshot.cli import main; raise SystemExit(main())"]
+PROGRAM = [sys.executable, "-m", "fieldshot"]
 
 
 def test_no_command_prints_help(shell: Shell) -> None:
