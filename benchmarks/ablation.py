@@ -15,7 +15,7 @@ from fieldshot.evaluation import Row, evaluate
 
 
 class Unpulled(FewShotHead):
-    """Where a class has one sample, the formula pulls it wholly whatever the weight: there the formula is patched."""
+    """Where a class has one sample the pull does not depend on its weight: there the formula is patched."""
 
     def _prior(self, dim):
         return super()._prior(dim)._replace(pull=1e-9)

@@ -25,8 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from fieldshot.bench.board import board_facts
+from fieldshot.bench.comparing import CONTROL_THRESHOLD
 from fieldshot.bench.deciding import SLOWER, Verdict, decide
-from fieldshot.bench.gate import CONTROL, CONTROL_THRESHOLD, gate_sides
+from fieldshot.bench.gate import CONTROL, gate_sides
 from fieldshot.bench.running import chosen
 from fieldshot.bench.sides import prepare
 from fieldshot.bench.suites import PER_PROCESS, stages_of

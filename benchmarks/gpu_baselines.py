@@ -53,7 +53,7 @@ def fit(Z: Tensor, member: Tensor, prior: Prior) -> tuple[Tensor, ...]:
 
 def pull_of(member: Tensor, prior: Prior) -> Tensor:
     """How far each residual is taken from the centre: (N,)."""
-    return (prior.pull / (member @ member.sum(0) - 1 + prior.pull)).sqrt()
+    return (prior.pull / (member @ member.sum(0) - 1 + 2 * prior.pull)).sqrt()
 
 
 def system(R: Tensor, A: Tensor, member: Tensor, prior: Prior) -> tuple[Tensor, Tensor, float, Tensor]:

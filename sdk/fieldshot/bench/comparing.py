@@ -11,13 +11,15 @@ from types import MappingProxyType
 from typing import Any
 
 from fieldshot.bench.board import board_facts
-from fieldshot.bench.deciding import FEWEST, SLOWER, Verdict, judge
+from fieldshot.bench.deciding import FEWEST, INCONCLUSIVE, SLOWER, Verdict, judge
 from fieldshot.bench.result import Result, on_gpu
 from fieldshot.bench.running import run
 from fieldshot.bench.thresholds import read_thresholds
 from fieldshot.errors import MeasurementError, OptionError
 
-__all__ = ["Comparison", "compare", "differences", "gate_result", "median", "paired"]
+__all__ = ["CONTROL_THRESHOLD", "Comparison", "compare", "differences", "gate_result", "median", "paired"]
+
+CONTROL_THRESHOLD = 0.05  # the reference workload may differ by, which no change of fieldshot touches
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ def compare(
     """Judge two stored results, by their processor times over those of the reference workload beside them.
 
     They were not measured in turn: what changed in the machine from one to the other, and is not in the reference
-    workload, looks as if fieldshot had changed. `gate` is the sharper tool.
+    workload, looks as if fieldshot had changed. Where the reference workload itself took longer or shorter by more than
+    CONTROL_THRESHOLD no time is decided. `gate` is the sharper tool.
 
     Raises
     ------
@@ -73,6 +76,14 @@ def compare(
     for name in ("board", "cpu", "machine", "governor", "power_mode"):
         if base.board.get(name) != head.board.get(name):
             notes.append(f"{name} differs: {base.board.get(name)} and {head.board.get(name)}")
+    drift = math.log(_reference_ms(head) / _reference_ms(base))
+    if abs(drift) > math.log1p(CONTROL_THRESHOLD):
+        notes.append(f"the reference workload took {math.exp(drift):.2f} times as long beside head: no time is decided")
+        advice = "base and head measured in turn (`fieldshot bench gate --base` COMMIT or WHEEL), or a quieter machine"
+        verdicts = [
+            verdict._replace(verdict=INCONCLUSIVE, advice=advice) if of.unit == "ms" else verdict
+            for of, verdict in zip(shared, verdicts, strict=True)
+        ]
     if base.cores != head.cores:
         notes.append(f"cores differ: {base.cores} and {head.cores}")
     missing = {of.name: "not in head" for of in base.stages if of.name not in limits}
@@ -140,6 +151,11 @@ def gate_result(
         options=options,
     )
     return compare(base, head, thresholds=thresholds, names=names)
+
+
+def _reference_ms(result: Result) -> float:
+    """What the reference workload took, the middle of all processes."""
+    return median([of.reference_ms for stage in result.stages for of in stage.rounds])
 
 
 def differences(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:

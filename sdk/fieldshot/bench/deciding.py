@@ -167,14 +167,17 @@ def decide(
     logs: dict[str, list[float]] = {name: [] for name in thresholds}
     verdicts: dict[str, Verdict] = {}
 
+    def told() -> int:
+        return sum(map(bool, logs.values()))
+
     def judged(names: Iterable[str], looks: int) -> dict[str, Verdict]:
         return {
-            name: judge(name, logs[name], thresholds[name], benchmarks=len(thresholds), looks=looks, seed=seed)
-            for name in names
+            name: judge(name, logs[name], thresholds[name], benchmarks=told(), looks=looks, seed=seed) for name in names
         }
 
     for number in range(1, MOST + 1):
-        still = [name for name in thresholds if name not in verdicts]
+        # What the first round did not tell, none will.
+        still = [name for name in thresholds if name not in verdicts and (number == 1 or logs[name])]
         found = measure(number, still) if still else None
         if found is None:
             break

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fieldshot.bench.board import board_facts
-from fieldshot.bench.comparing import Comparison, differences, median, paired
+from fieldshot.bench.comparing import CONTROL_THRESHOLD, Comparison, differences, median, paired
 from fieldshot.bench.counting import check_counter, count_instructions
 from fieldshot.bench.deciding import EARLY, FASTER, INCONCLUSIVE, SLOWER, Verdict, decide, judge, midmean
 from fieldshot.bench.result import on_gpu
@@ -27,7 +27,6 @@ __all__ = ["CONTROL", "gate", "gate_sides", "with_instructions"]
 
 BUDGET_S = 170.0
 CONTROL = "reference"  # the workload that no change can touch: where it differs, the comparison was not fair
-CONTROL_THRESHOLD = 0.05
 # Verdicts are on processor time, which other processes hardly disturb. What a stage waits, for a disk or a lock, is
 # seen on the wall alone, where only as large a change is believed.
 WALL_THRESHOLD = 0.25
@@ -146,20 +145,20 @@ def gate_sides(
             show(f"{rounds} rounds, {time.monotonic() - begun:.0f} s; open: {', '.join(still) or 'none'}")
 
     verdicts = decide(measure, {**limits, CONTROL: CONTROL_THRESHOLD}, show=looked)
-    if not limits:
+    judged = {of.name for of in verdicts}
+    # A round measures all that is open: what is missing after one, the system does not tell.
+    absent = {**pair.absent, **{name: UNTOLD for name in limits if name not in judged}}
+    if judged.isdisjoint(limits) and (longest or not limits):
         raise MeasurementError(
-            f"both sides must have a benchmark in common: nothing could be compared (got {_told(pair.absent)})",
+            f"both sides must have a benchmark in common: nothing could be compared (got {_told(absent)})",
             hint="name others with suite",
         )
-    judged = {of.name for of in verdicts}
     if judged.isdisjoint(limits):
         raise MeasurementError(
             f"the time must do for a round: nothing could be compared (got {budget_s:g} s,"
             f" of which making ready took {time.monotonic() - begun:.0f} s)",
             hint=f"allow it more time, such as {BUDGET_S:.0f} s, or name fewer benchmarks",
         )
-    # A round measures all that is open: what is missing after one, the system does not tell.
-    absent = {**pair.absent, **{name: UNTOLD for name in limits if name not in judged}}
     if clock == "wall":
         verdicts = [of._replace(clock=clock) for of in verdicts]
     verdicts = [_with_wall(of, walls.get(of.name, []), len(limits) + 1) for of in verdicts]

@@ -75,6 +75,21 @@ def test_what_is_decided_is_not_measured_any_more() -> None:
     assert asked[LOOKS[0]] == {"b"}
 
 
+def test_what_is_not_told_is_not_asked_again() -> None:
+    asked: list[set[str]] = []
+    measure = noisy({"a": 0.0}, 0.01)
+
+    def watched(number: int, names: Sequence[str]) -> dict[str, float] | None:
+        asked.append(set(names))
+        return measure(number, ["a"])
+
+    found = decide(watched, {"a": 0.05, "untold": 0.05})
+    assert [(of.name, of.verdict) for of in found] == [("a", LEVEL)]
+    assert asked[0] == {"a", "untold"}
+    assert all(names == {"a"} for names in asked[1:])
+    assert len(asked) == found[0].rounds
+
+
 def test_noise_gives_no_verdict_but_what_would_settle_it() -> None:
     found = verdicts({"a": 0.0}, 0.08)["a"]
     assert found.verdict == INCONCLUSIVE

@@ -208,8 +208,28 @@ def test_engines_that_differ_are_named_in_short(make_result: Make) -> None:
 def test_a_stored_base_of_this_machine(make_result: Make, tiny_bundle: Path) -> None:
     base = dataclasses.replace(make_result({"predict": 1e-6}), board=board_facts())
     found = gate_result(base, bundle=tiny_bundle, rounds=3)
-    assert [(of.name, of.verdict) for of in found.verdicts] == [("predict", "slower")]
+    assert [of.name for of in found.verdicts] == ["predict"]
+    assert found.verdicts[0].ratio > 2
     assert "the backbones differ" in found.notes
+
+
+def test_a_reference_that_took_longer_decides_no_time(make_result: Make) -> None:
+    def drifted(result: Result, times: float) -> Result:
+        stages = [
+            dataclasses.replace(
+                of, rounds=[dataclasses.replace(each, reference_ms=times * each.reference_ms) for each in of.rounds]
+            )
+            for of in result.stages
+        ]
+        return dataclasses.replace(result, stages=stages)
+
+    base, head = make_result({"decode": 2.0, "memory": 80.0}), make_result({"decode": 4.0, "memory": 99.0}, seed=1)
+    assert [of.verdict for of in compare(base, drifted(head, 1.03)).verdicts] == ["slower", "slower"]
+    for times in (1.2, 1 / 1.2):
+        found = compare(base, drifted(head, times))
+        assert [of.verdict for of in found.verdicts] == ["inconclusive", "slower"]
+        assert "in turn" in found.verdicts[0].advice
+        assert found.notes == [f"the reference workload took {times:.2f} times as long beside head: no time is decided"]
 
 
 def test_files_that_are_no_results(tmp_path: Path) -> None:
