@@ -233,7 +233,7 @@ def _in_twos(logs: Sequence[float]) -> list[float]:
 
 
 def _told(absent: Mapping[str, str]) -> str:
-    return "; ".join(f"{name} not in {reason}" for name, reason in absent.items())
+    return "; ".join(f"{name}: {reason}" for name, reason in absent.items())
 
 
 def _unit(name: str) -> str:
