@@ -68,8 +68,11 @@ def test_marks_stand_round_calls_alone(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(STAGES, "decode", lambda bench: stage)
     monkeypatch.setattr(counted.os, counted.MARK, lambda: told.append("mark"))
     monkeypatch.setattr(counted.gc, "disable", lambda: None)
-    counted.mark_calls(Bench(tmp_path, None, [], {}, tmp_path / "none"), ["decode"])
-    assert told == ["prepare", "mark", "step", "mark"] * counted.CALLS
+    for bound, warm in ((float("inf"), counted.WARM_CALLS), (-1.0, 1)):  # quick stages, and those that take long
+        told.clear()
+        monkeypatch.setattr(counted, "WARM_S", bound)
+        counted.mark_calls(Bench(tmp_path, None, [], {}, tmp_path / "none"), ["decode"])
+        assert told == ["prepare", "step"] * warm + ["prepare", "mark", "step", "mark"] * counted.CALLS
 
 
 def test_nothing_is_measured_without_a_counter(monkeypatch: pytest.MonkeyPatch) -> None:

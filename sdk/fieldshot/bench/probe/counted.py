@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Sequence
+from typing import Any
 
-from .stages import STAGES, Bench
+from .stages import STAGES, Bench, Stage
 
 __all__ = ["CALLS", "MARK", "mark_calls"]
 
@@ -14,6 +16,9 @@ __all__ = ["CALLS", "MARK", "mark_calls"]
 # begins a new count whenever it is entered.
 MARK = "getppid"
 CALLS = 3  # of each stage
+# Calls before them, until the interpreter has specialised the bytecode: which of it the stages before have in common
+# must make no difference. Where a call takes long the bytecode is little of it, so the time is bounded.
+WARM_CALLS, WARM_S = 50, 5.0
 
 
 def mark_calls(bench: Bench, names: Sequence[str]) -> None:
@@ -21,9 +26,19 @@ def mark_calls(bench: Bench, names: Sequence[str]) -> None:
     gc.disable()
     for name in names:
         stage = STAGES[name](bench)
+        begun = time.monotonic()
+        for _ in range(WARM_CALLS):
+            stage.step(_prepared(bench, stage))
+            if time.monotonic() - begun > WARM_S:
+                break
         for _ in range(CALLS):
-            bench.turn = 0
-            argument = stage.prepare() if stage.prepare else None
+            argument = _prepared(bench, stage)
             os.getppid()
             stage.step(argument)
             os.getppid()
+
+
+def _prepared(bench: Bench, stage: Stage) -> Any:
+    """What a step is called with; always with the same picture to come."""
+    bench.turn = 0
+    return stage.prepare() if stage.prepare else None
