@@ -20,7 +20,7 @@ from fieldshot.bench.result import Measured, Result, Round
 from fieldshot.bench.sides import Side, prepare
 from fieldshot.bench.suites import PER_PROCESS, UNTOLD, plan, stages_of
 from fieldshot.bench.workers import Worker
-from fieldshot.errors import OptionError
+from fieldshot.errors import MeasurementError, OptionError
 from fieldshot.system import cores as usable_cores
 
 __all__ = ["Pair", "run"]
@@ -57,7 +57,7 @@ def run(
     cores : int, optional
         How many cores a process may use; left out, all.
     instructions : bool
-        Count those of a call of each stage as well.
+        Count those of a call of each stage as well; where they cannot be counted, `absent` says why.
     options : mapping of str to str
         Engine and precision that `Backbone.load` is asked for.
     progress : callable, optional
@@ -95,7 +95,12 @@ def run(
                     measured[name].append(Round(values[:1], values[1:], worker.about["reference"] / 1e6))
             if progress is not None:
                 progress(number + 1, rounds)
-        counts = count_instructions(side, list(plans), files, cores=where) if instructions else {}
+        counts, uncounted = {}, {}
+        if instructions:
+            try:
+                counts = count_instructions(side, list(plans), files, cores=where)
+            except MeasurementError as error:  # the times stand without
+                uncounted = {"instructions": error.message}
     return Result(
         when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         commit=_commit(),
@@ -107,6 +112,7 @@ def run(
         absent={
             **about["absent"],
             **{name: UNTOLD for name in names if name in PER_PROCESS and name not in measured},
+            **uncounted,
         },
         instructions=counts,
     )

@@ -62,6 +62,18 @@ def test_calls_of_a_stage_are_counted(tiny_bundle: Path, tmp_path: Path, monkeyp
     assert result.instructions == {"partial_fit": 994, "predict": 988}  # the least of marks 2, 4, 6 and of 8, 10, 12
 
 
+def test_times_stand_where_nothing_can_be_counted(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "valgrind").write_text("#!/bin/sh\necho unhandled instruction >&2; exit 132\n", "utf-8")
+    (tmp_path / "valgrind").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    result = run(tiny_bundle, suite="predict", rounds=2, cores=1, instructions=True)
+    assert [len(of.rounds) for of in result.stages] == [2]
+    assert result.instructions == {}
+    assert "unhandled instruction" in result.absent["instructions"]
+
+
 def test_marks_stand_round_calls_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     stage = Stage(lambda _: told.append("step"), lambda: told.append("prepare"))
