@@ -78,8 +78,12 @@ def check(result: Result, budget: Mapping[str, float]) -> list[Check]:
     checks = []
     for name, allowed in budget.items():
         if name not in measured:
-            why = f": {result.absent[name]}" if name in result.absent else ""
-            raise OptionError(f"the result must hold {name} (got none{why})", hint="measure with --suite full")
+            if name in result.absent:
+                raise OptionError(
+                    f"the result must hold {name} (got none: {result.absent[name]})",
+                    hint="leave it out of this board's budget",
+                )
+            raise OptionError(f"the result must hold {name} (got none)", hint=f"measure it with --suite {name}")
         p95 = measured[name].summary()["p95"]
         checks.append(Check(name, measured[name].unit, p95, allowed, _culprit(name, result) if p95 > allowed else ""))
     return checks

@@ -127,8 +127,10 @@ def test_budget(make_result: Make, tmp_path: Path) -> None:
     assert all(of.kept for of in check(make_result(times), budget))
     slow = check(make_result({**times, "recognize": 9.0, "memory": 130.0}), budget)
     assert [(of.name, of.culprit) for of in slow if not of.kept] == [("recognize", "network"), ("memory", "memory")]
-    with pytest.raises(OptionError, match=r"must hold enroll \(got none: not told"):
+    with pytest.raises(OptionError, match=r"must hold enroll \(got none: not told\)\. Hint: leave it out"):
         check(make_result({"recognize": 1.0, "memory": 1.0}, absent={"enroll": "not told"}), budget)
+    with pytest.raises(OptionError, match=r"must hold memory \(got none\)\. Hint: .*--suite memory"):
+        check(make_result({"recognize": 1.0, "enroll": 1.0}), budget)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"Nano": {"recognize": 1}}', '{"*": {"recogniz": 1}}', '{"*": 3}'])
