@@ -109,7 +109,7 @@ class Device:
 
     @property
     def held_bytes(self) -> int:
-        """Memory of the device that was taken since this process took it into use, its context besides.
+        """Memory of the device that was taken since this process took it into use; its context is not in it.
 
         The driver tells what is free and not who took it: what other processes take meanwhile is in it.
         """
