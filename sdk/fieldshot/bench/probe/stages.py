@@ -128,11 +128,13 @@ def _network(bench: Bench) -> Stage:
 
 def _network_in(precision: str) -> Callable[[Bench], Stage]:
     def make(bench: Bench) -> Stage:
-        from fieldshot.errors import BundleError, EngineError
+        from fieldshot.errors import EngineError
 
+        if precision not in bench.backbone.bundle.precisions:
+            raise AbsentError(f"the bundle has no network in {precision}")
         try:
             backbone = bench.load(precision=precision)
-        except (BundleError, EngineError) as error:  # the bundle has no such network, or the engine cannot run it
+        except EngineError as error:  # it cannot run that
             raise AbsentError(str(error)) from error
         return Stage(lambda _: backbone.run(bench.next_of(bench.inputs)))
 
