@@ -26,6 +26,7 @@ from fieldshot.system import cores as usable_cores
 __all__ = ["Pair", "run"]
 
 Progress = Callable[[int, "int | None"], object]
+Show = Callable[[str], object]
 Samples = dict[str, list[dict[str, Any]]]
 
 _BYTES = 1e6  # of a MB
@@ -41,6 +42,7 @@ def run(
     instructions: bool = False,
     options: Mapping[str, str] = MappingProxyType({}),
     progress: Progress | None = None,
+    show: Show | None = None,
 ) -> Result:
     """Time the stages of this fieldshot in fresh processes.
 
@@ -62,6 +64,8 @@ def run(
         Engine and precision that `Backbone.load` is asked for.
     progress : callable, optional
         Called as ``progress(done, total)`` after each process.
+    show : callable, optional
+        Called with a line of text before instructions are counted, which may take minutes.
 
     Raises
     ------
@@ -97,6 +101,8 @@ def run(
                 progress(number + 1, rounds)
         counts, uncounted = {}, {}
         if instructions:
+            if show is not None:
+                show("counting instructions")
             try:
                 counts = count_instructions(side, list(plans), files, cores=where)
             except MeasurementError as error:  # the times stand without

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from fieldshot.cli.bench_options import (
     pictures,
     stated,
 )
-from fieldshot.cli.console import add_command, print_json, print_table, progress, shown
+from fieldshot.cli.console import add_command, print_json, print_table, progress, shown, tell
 
 if TYPE_CHECKING:
     from fieldshot.bench import Comparison
@@ -132,6 +131,7 @@ def _bench(arguments: argparse.Namespace) -> None:
             instructions=arguments.instructions,
             options=stated(arguments),
             progress=show,
+            show=tell,
         )
     if arguments.history:
         from fieldshot.bench.history import append
@@ -194,7 +194,7 @@ def _gate(arguments: argparse.Namespace) -> int:
             suite=arguments.suite,
             budget_s=arguments.budget_s,
             cores=arguments.cores,
-            show=lambda line: print(shown(line), file=sys.stderr),
+            show=tell,
             **shared,
         )
     return _tell(comparison, arguments)

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
     Run = Callable[[argparse.Namespace], int | None]
 
-__all__ = ["add_command", "complain", "prepare", "print_facts", "print_json", "print_table", "progress", "shown"]
+__all__ = [
+    "add_command",
+    "complain",
+    "prepare",
+    "print_facts",
+    "print_json",
+    "print_table",
+    "progress",
+    "shown",
+    "tell",
+]
 
 _UNSAFE = ("Cc", "Cs", "Zl", "Zp")  # control characters, undecodable bytes, line breaks
 
@@ -106,6 +116,13 @@ def _inline(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_inline(item)}" for name, item in value.items())
     return shown(str(value))
+
+
+def tell(line: str) -> None:
+    """Print a line on stderr, above the bar of `progress`."""
+    from tqdm import tqdm
+
+    tqdm.write(shown(line), sys.stderr)
 
 
 @contextmanager

@@ -68,7 +68,9 @@ def test_times_stand_where_nothing_can_be_counted(
     (tmp_path / "valgrind").write_text("#!/bin/sh\necho unhandled instruction >&2; exit 132\n", "utf-8")
     (tmp_path / "valgrind").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    result = run(tiny_bundle, suite="predict", rounds=2, cores=1, instructions=True)
+    lines: list[str] = []
+    result = run(tiny_bundle, suite="predict", rounds=2, cores=1, instructions=True, show=lines.append)
+    assert lines == ["counting instructions"]
     assert [len(of.rounds) for of in result.stages] == [2]
     assert result.instructions == {}
     assert "unhandled instruction" in result.absent["instructions"]
