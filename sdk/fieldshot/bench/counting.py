@@ -1,4 +1,4 @@
-"""Instructions of each stage's call, counted by callgrind: a second witness, which the machine's load does not move."""
+"""Instructions of each stage's call, counted by callgrind: a second witness, which the machine's load hardly moves."""
 
 from __future__ import annotations
 
