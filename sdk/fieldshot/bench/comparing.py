@@ -13,7 +13,7 @@ from typing import Any
 from fieldshot.bench.board import board_facts
 from fieldshot.bench.deciding import FEWEST, INCONCLUSIVE, SLOWER, Verdict, judge
 from fieldshot.bench.result import Result, on_gpu
-from fieldshot.bench.running import run
+from fieldshot.bench.running import Progress, Show, run
 from fieldshot.bench.thresholds import read_thresholds
 from fieldshot.errors import MeasurementError, OptionError
 
@@ -86,6 +86,9 @@ def compare(
         ]
     if base.cores != head.cores:
         notes.append(f"cores differ: {base.cores} and {head.cores}")
+    for side, result in (("base", base), ("head", head)):
+        if "instructions" in result.absent:
+            notes.append(f"instructions of {side} could not be counted: {result.absent['instructions']}")
     missing = {of.name: "not in head" for of in base.stages if of.name not in limits}
     missing |= {of.name: "not in base" for of in head.stages if of.name not in limits}
     return Comparison(
@@ -111,8 +114,10 @@ def gate_result(
     instructions: bool = False,
     options: Mapping[str, str] = MappingProxyType({}),
     names: tuple[str, str] = ("", ""),
+    progress: Progress | None = None,
+    show: Show | None = None,
 ) -> Comparison:
-    """Measure this fieldshot as a stored result was, and compare.
+    """Measure this fieldshot as a stored result was, and compare; `progress` and `show` as of `run`.
 
     Raises
     ------
@@ -149,6 +154,8 @@ def gate_result(
         cores=base.cores,
         instructions=instructions,
         options=options,
+        progress=progress,
+        show=show,
     )
     return compare(base, head, thresholds=thresholds, names=names)
 

@@ -185,7 +185,9 @@ def _gate(arguments: argparse.Namespace) -> int:
             ("suite", "base_backbone", "head", "budget_s", "cores"),
         )
         names = (arguments.base, "this fieldshot")
-        comparison = bench.gate_result(bench.load_result(arguments.base), names=names, **shared)
+        base = bench.load_result(arguments.base)
+        with progress("bench") as show:
+            comparison = bench.gate_result(base, names=names, progress=show, show=tell, **shared)
     else:
         comparison = bench.gate(
             arguments.base,

@@ -63,7 +63,7 @@ def test_calls_of_a_stage_are_counted(tiny_bundle: Path, tmp_path: Path, monkeyp
 
 
 def test_times_stand_where_nothing_can_be_counted(
-    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_result: Make, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "valgrind").write_text("#!/bin/sh\necho unhandled instruction >&2; exit 132\n", "utf-8")
     (tmp_path / "valgrind").chmod(0o755)
@@ -74,6 +74,14 @@ def test_times_stand_where_nothing_can_be_counted(
     assert [len(of.rounds) for of in result.stages] == [2]
     assert result.instructions == {}
     assert "unhandled instruction" in result.absent["instructions"]
+    base = dataclasses.replace(make_result({"predict": 1.0}, instructions={"predict": 1000}), board=board_facts())
+    steps: list[int] = []
+    found = gate_result(
+        base, bundle=tiny_bundle, rounds=2, instructions=True, progress=lambda done, _: steps.append(done)
+    )
+    assert steps == [1, 2]
+    assert found.verdicts
+    assert "instructions of head could not be counted" in found.notes[-1]
 
 
 def test_marks_stand_round_calls_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
