@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "bench": TOP | {"ops"},
     "demo": TOP | {"evaluation"},
     "cli": TOP | {"bench", "demo", "evaluation", "ops"},
+    "__main__": {"cli"},
     "fieldshot_export": BASE | {"backbone", "images"},
 }
 
