@@ -81,7 +81,7 @@ def compare(
         notes.append(f"the reference workload took {math.exp(drift):.2f} times as long beside head: no time is decided")
         advice = "base and head measured in turn (`fieldshot bench gate --base` COMMIT or WHEEL), or a quieter machine"
         verdicts = [
-            verdict._replace(verdict=INCONCLUSIVE, advice=advice) if of.unit == "ms" else verdict
+            verdict._replace(verdict=INCONCLUSIVE, advice=verdict.advice or advice) if of.unit == "ms" else verdict
             for of, verdict in zip(shared, verdicts, strict=True)
         ]
     if base.cores != head.cores:
