@@ -135,7 +135,7 @@ def document(rows: list[Row], balanced: list[Row], unequal: list[Row], episodes:
         "",
         f"`make accuracy`: fieldshot {__version__}, Python {platform.python_version()}, {platform.machine()};"
         f" {len(cells)} cells of {len({cell.data for cell in cells})} data sets x backbones,"
-        f" at most {episodes} episodes each, {OFTENER * episodes} up to 5 shots.",
+        f" at most {episodes} episodes each, {OFTENER * episodes} up to 5 shots but of all 136 ways.",
         "",
         "Regret is the accuracy of the best of all inductive baselines, chosen for each cell after the fact, less that"
         " of fieldshot on the same episodes, in points: below 0 fieldshot is better.",
