@@ -62,7 +62,7 @@ def planted(bench):
         return result
     took_ns = []
     for _ in range(9):
-        argument = stage.prepare() if stage.prepare else None
+        argument = stage.prepare()
         start = time.thread_time_ns()
         stage.step(argument)
         took_ns.append(time.thread_time_ns() - start)

@@ -167,12 +167,10 @@ def decide(
     logs: dict[str, list[float]] = {name: [] for name in thresholds}
     verdicts: dict[str, Verdict] = {}
 
-    def told() -> int:
-        return sum(map(bool, logs.values()))
-
     def judged(names: Iterable[str], looks: int) -> dict[str, Verdict]:
+        told = sum(map(bool, logs.values()))
         return {
-            name: judge(name, logs[name], thresholds[name], benchmarks=told(), looks=looks, seed=seed) for name in names
+            name: judge(name, logs[name], thresholds[name], benchmarks=told, looks=looks, seed=seed) for name in names
         }
 
     for number in range(1, MOST + 1):
@@ -184,7 +182,7 @@ def decide(
         for name, log in found.items():
             logs[name].append(log)
         if number in LOOKS:
-            looked = judged((name for name in still if logs[name]), EARLY)
+            looked = judged(still, EARLY)
             verdicts.update({name: of for name, of in looked.items() if of.verdict != INCONCLUSIVE})
             if show is not None:
                 show(list(looked.values()))

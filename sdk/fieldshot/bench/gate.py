@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from fieldshot.bench.comparing import CONTROL_THRESHOLD, Comparison, differences
 from fieldshot.bench.counting import check_counter, count_instructions
 from fieldshot.bench.deciding import EARLY, FASTER, INCONCLUSIVE, SLOWER, Verdict, decide, judge, midmean
 from fieldshot.bench.result import on_gpu
-from fieldshot.bench.running import Pair, chosen, first_cores
+from fieldshot.bench.running import Pair, Show, chosen, first_cores
 from fieldshot.bench.sides import Side, prepare
 from fieldshot.bench.suites import PER_PROCESS, UNTOLD, stages_of
 from fieldshot.bench.thresholds import read_thresholds
@@ -30,8 +30,6 @@ CONTROL = "reference"  # the workload that no change can touch: where it differs
 # Verdicts are on processor time, which other processes hardly disturb. What a stage waits, for a disk or a lock, is
 # seen on the wall alone, where only as large a change is believed.
 WALL_THRESHOLD = 0.25
-
-Show = Callable[[str], object]
 
 
 def gate(
@@ -148,12 +146,12 @@ def gate_sides(
     judged = {of.name for of in verdicts}
     # A round measures all that is open: what is missing after one, the system does not tell.
     absent = {**pair.absent, **{name: UNTOLD for name in limits if name not in judged}}
-    if judged.isdisjoint(limits) and (longest or not limits):
-        raise MeasurementError(
-            f"both sides must have a benchmark in common: nothing could be compared (got {_told(absent)})",
-            hint="name others with suite",
-        )
     if judged.isdisjoint(limits):
+        if longest or not limits:
+            raise MeasurementError(
+                f"both sides must have a benchmark in common: nothing could be compared (got {_told(absent)})",
+                hint="name others with suite",
+            )
         raise MeasurementError(
             f"the time must do for a round: nothing could be compared (got {budget_s:g} s,"
             f" of which making ready took {time.monotonic() - begun:.0f} s)",

@@ -90,9 +90,9 @@ def run(
         with Worker(side, stages, files, cores=where, seed=0) as worker:
             about = worker.about
         plans = plan(about["call_ns"])
+        turns = {name: each["turns"] for name, each in plans.items()}
         for number in range(rounds):
             with Worker(side, list(plans), files, cores=where, seed=number) as worker:
-                turns = {name: plan["turns"] for name, plan in plans.items()}
                 for name, blocks in _turns({"head": worker}, plans, turns)["head"].items():
                     measured[name].append(_round(blocks))
                 for name, values in _per_process(worker.about["cold"], names).items():

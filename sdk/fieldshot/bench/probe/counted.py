@@ -42,4 +42,4 @@ def mark_calls(bench: Bench, names: Sequence[str]) -> None:
 def _prepared(bench: Bench, stage: Stage) -> Any:
     """What a step is called with; always with the same picture to come."""
     bench.turn = 0
-    return stage.prepare() if stage.prepare else None
+    return stage.prepare()

@@ -27,7 +27,7 @@ class Stage(NamedTuple):
     """One call is ``step(prepare())``; only the step is timed."""
 
     step: Callable[[Any], object]
-    prepare: Callable[[], Any] | None = None
+    prepare: Callable[[], Any] = lambda: None
 
 
 class Bench:

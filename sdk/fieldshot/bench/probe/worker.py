@@ -118,7 +118,7 @@ def _warm_up(stage: Stage) -> int:
     """How long a call takes undisturbed, in nanoseconds, about; on a GPU processor time would not say."""
     times = []
     for _ in range(6):
-        argument = stage.prepare() if stage.prepare else None
+        argument = stage.prepare()
         start = read()
         stage.step(argument)
         times.append(read().since(start))
@@ -140,7 +140,7 @@ def _block(stage: Stage, plan: dict[str, int], work: Callable[[], object], heap:
     beside = _timed(work)
     for number in range(-plan["warm"], plan["samples"]):
         heap.shake()
-        argument = prepare() if prepare else None
+        argument = prepare()
         start = read()
         for _ in range(calls):
             step(argument)
