@@ -3,7 +3,8 @@
     python benchmarks/gate_proof.py --identical 200 --planted 100     # hours; what was run is kept, and gone on with
     python benchmarks/gate_proof.py --simulate                        # the decisions alone, on drawn noise: a minute
 
-A second process loads the machine at random meanwhile. The slow-down is planted in the process of head, by a wrapper
+A second process loads the machine at random meanwhile, and with `--lanes 2` each of two runs, on a core of its own, is
+load to the other. The slow-down is planted in the process of head, by a wrapper
 round one stage that spends 10 %, or 5 %, of its processor time once more. Writes benchmarks/results/gate_proof.json.
 """
 
@@ -17,8 +18,10 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -90,6 +93,7 @@ def main() -> None:
     parser.add_argument("--shares", default="0.1,0.05", help="slow-downs that are planted")
     parser.add_argument("--suite", default="default")
     parser.add_argument("--budget-s", type=float, default=170.0)
+    parser.add_argument("--lanes", type=int, default=1, help="runs at a time, each on a core of its own")
     parser.add_argument("--simulate", action="store_true", help="draw the noise instead of measuring")
     parser.add_argument(
         "--noise", type=float, default=0.025, help="of a simulated round: standard deviation of the log"
@@ -102,14 +106,28 @@ def main() -> None:
             print(told(share, simulated(share, runs or 100, arguments.noise, stages_of(arguments.suite))))
         return
     kept = json.loads(arguments.out.read_text("utf-8")) if arguments.out.exists() else {"runs": []}
-    with loaded():
-        for share in in_turn(kinds, kept["runs"]):
-            kept["board"] = board_facts()
-            kept["runs"].append(one_run(share, arguments.suite, arguments.budget_s))
-            kept["summary"] = [told(of, [run for run in kept["runs"] if run["share"] == of]) for of in kinds]
-            arguments.out.parent.mkdir(parents=True, exist_ok=True)
-            arguments.out.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
-            print(*kept["summary"], sep="\n", flush=True)
+    wanting = in_turn(kinds, kept["runs"])
+    turn = threading.Lock()
+
+    def lane(core: int) -> None:
+        os.sched_setaffinity(0, {core})  # of this thread, and so of what it starts
+        while True:
+            with turn:
+                share = next(wanting, None)
+            if share is None:
+                return
+            run = one_run(share, arguments.suite, arguments.budget_s)
+            with turn:
+                kept["board"] = board_facts()
+                kept["runs"].append(run)
+                kept["summary"] = [told(of, [run for run in kept["runs"] if run["share"] == of]) for of in kinds]
+                arguments.out.parent.mkdir(parents=True, exist_ok=True)
+                arguments.out.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+                print(*kept["summary"], sep="\n", flush=True)
+
+    cores = sorted(os.sched_getaffinity(0))[-arguments.lanes :]
+    with loaded(), ThreadPoolExecutor(len(cores)) as pool:
+        list(pool.map(lane, cores))
 
 
 def in_turn(kinds: dict[float, int], done: Sequence[dict]) -> Iterator[float]:

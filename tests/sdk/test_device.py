@@ -292,6 +292,32 @@ assert held_bytes() > 4 * Z.size
     )
 
 
+def test_how_long_a_device_works(environment: dict[str, str]) -> None:
+    """The stand-in works when it is waited for, so that its time is nearly all of a call's."""
+    run(
+        """
+from time import perf_counter_ns
+from fieldshot.device import count_work, worked_ns
+
+def passed(call):
+    worked, start = worked_ns(), perf_counter_ns()
+    call()
+    return worked_ns() - worked, perf_counter_ns() - start
+
+head = FewShotHead()
+assert passed(lambda: head.fit(Z, y))[0] == 0
+assert driver().standin_calls(b"cuEventRecord") == 0
+count_work()
+for call in (lambda: head.fit(Z, y), *3 * [lambda: head.predict(Z[:1])]):  # as it is, captured, as a graph
+    worked, all_of_it = passed(call)
+    assert 0.1 * all_of_it < worked < all_of_it, (worked, all_of_it)
+driver().standin_fail(b"cuLaunchKernel", 1, 719)
+refused(DeviceError, lambda: FewShotHead().fit(Z, y))
+""",
+        environment,
+    )
+
+
 PICTURES = """
 from fieldshot.images import Preprocessing
 from fieldshot.ops import ReferenceOps, find_ops

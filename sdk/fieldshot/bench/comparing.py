@@ -12,7 +12,7 @@ from typing import Any
 
 from fieldshot.bench.board import board_facts
 from fieldshot.bench.deciding import FEWEST, INCONCLUSIVE, SLOWER, Verdict, judge
-from fieldshot.bench.result import Result, on_gpu
+from fieldshot.bench.result import Result, clock_of
 from fieldshot.bench.running import Progress, Show, run
 from fieldshot.bench.thresholds import read_thresholds
 from fieldshot.errors import MeasurementError, OptionError
@@ -65,13 +65,13 @@ def compare(
             hint="measure both with the same --suite",
         )
     limits = read_thresholds([of.name for of in shared], thresholds)
-    wall = on_gpu(base.facts) or on_gpu(head.facts)
+    clock = clock_of(base.facts, head.facts)
     verdicts = [
-        judge(of.name, of.logs(wall), limits[of.name], benchmarks=len(shared), other=of_base[of.name].logs(wall))
+        judge(of.name, of.logs(clock), limits[of.name], benchmarks=len(shared), other=of_base[of.name].logs(clock))
         for of in shared
     ]
-    if wall:
-        verdicts = [of._replace(clock="wall") for of in verdicts]
+    if clock == "wall":
+        verdicts = [of._replace(clock=clock) for of in verdicts]
     notes = differences(base.facts, head.facts)
     for name in ("board", "cpu", "machine", "governor", "power_mode"):
         if base.board.get(name) != head.board.get(name):

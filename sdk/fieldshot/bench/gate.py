@@ -16,7 +16,7 @@ from fieldshot.bench.board import board_facts
 from fieldshot.bench.comparing import CONTROL_THRESHOLD, Comparison, differences, median, paired
 from fieldshot.bench.counting import check_counter, count_instructions
 from fieldshot.bench.deciding import EARLY, FASTER, INCONCLUSIVE, SLOWER, Verdict, decide, judge, midmean
-from fieldshot.bench.result import on_gpu
+from fieldshot.bench.result import clock_of
 from fieldshot.bench.running import Pair, Show, chosen, first_cores
 from fieldshot.bench.sides import Side, prepare
 from fieldshot.bench.suites import PER_PROCESS, UNTOLD, stages_of
@@ -118,7 +118,7 @@ def gate_sides(
     limits = read_thresholds(names, thresholds)
     pair = Pair(base, head, names, pictures, cores=cores)
     limits = {name: limit for name, limit in limits.items() if name in pair.plans or name in PER_PROCESS}
-    clock = "wall" if any(map(on_gpu, pair.facts.values())) else "cpu"
+    clock = clock_of(*pair.facts.values())
     longest = 0.0
     walls: dict[str, list[float]] = {name: [] for name in limits}
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fieldshot.bench.deciding import midmean
 from fieldshot.bench.documents import read_bytes
-from fieldshot.bench.result import Result
+from fieldshot.bench.result import Result, clock_of
 from fieldshot.errors import OptionError
 
 __all__ = ["Entry", "Point", "append", "change_points", "load_history"]
@@ -32,7 +32,10 @@ _log = logging.getLogger(__name__)
 
 
 class Point(NamedTuple):
-    """One benchmark in one entry: what a user waits, and the processor time with its least and most over processes."""
+    """One benchmark in one entry: what a user waits, the time of the processor and of devices.
+
+    `low` and `high` are the least and the most over processes, by the clock of the entry.
+    """
 
     unit: str
     p50: float
@@ -41,10 +44,14 @@ class Point(NamedTuple):
     cpu: float
     low: float
     high: float
+    gpu: float = 0.0
 
 
 class Entry(NamedTuple):
-    """A result, without its samples."""
+    """A result, without its samples.
+
+    By its `clock` it is watched: cpu, the processor's; or wall, where a part ran on a GPU.
+    """
 
     when: str
     commit: str
@@ -53,19 +60,25 @@ class Entry(NamedTuple):
     cores: int
     reference_ms: float
     stages: dict[str, Point]
+    clock: str = "cpu"
+
+    def watched(self, stage: str) -> float:
+        """The time of a benchmark by the clock of the entry."""
+        point = self.stages[stage]
+        return point.p50 if self.clock == "wall" else point.cpu
 
 
 def append(result: Result, path: str | os.PathLike[str]) -> Entry:
     """Add a line to a history; the file is made where there is none."""
+    clock = clock_of(result.facts)
     stages = {}
     references = []
     for of in result.stages:
-        values = [round_.value for round_ in of.rounds]
-        known = of.summary()
-        stages[of.name] = Point(
-            of.unit, known["p50"], known["p95"], known["p99"], known["cpu"], min(values), max(values)
-        )
-        references += [round_.reference_ms for round_ in of.rounds]
+        # Medians on the wall, for then that of all samples lies among them.
+        values = [float(np.median(each.wall)) if clock == "wall" else each.value("cpu") for each in of.rounds]
+        known = {name: value for name, value in of.summary().items() if name != "name"}
+        stages[of.name] = Point(**known, low=min(values), high=max(values))
+        references += [each.reference_ms for each in of.rounds]
     engine = result.facts["backbone"]["engine"]
     board = result.board.get("board") or result.board.get("cpu") or result.board.get("machine", "")
     entry = Entry(
@@ -76,6 +89,7 @@ def append(result: Result, path: str | os.PathLike[str]) -> Entry:
         result.cores,
         midmean(references),
         stages,
+        clock,
     )
     document = {**entry._asdict(), "stages": {name: point._asdict() for name, point in stages.items()}}
     line = json.dumps(document).encode() + b"\n"
@@ -125,7 +139,14 @@ def load_history(path: str | os.PathLike[str]) -> list[Entry]:
 def _entry(document: dict[str, Any]) -> Entry:
     stages = {name: Point(**point) for name, point in document["stages"].items()}
     entry = Entry(**{**document, "stages": stages})
-    texts = [entry.when, entry.commit, entry.board, entry.engine, *(point.unit for point in stages.values())]
+    texts = [
+        entry.when,
+        entry.commit,
+        entry.board,
+        entry.engine,
+        entry.clock,
+        *(point.unit for point in stages.values()),
+    ]
     numbers = [value for point in stages.values() for value in point[1:]]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("names must be text")

@@ -65,7 +65,7 @@ def page(entries: Sequence[Entry], path: str | Path) -> None:
         f"{MARK.decode()}<style>{_STYLE}</style></head><body>",
         "<h1>Latency over commits</h1>",
         f'<p class="quiet">{_count(len(entries), "result")} of {_count(len(boards), "board")}.'
-        " Lines are processor time a call, bands its"
+        " Lines are processor time a call, or where a GPU takes part what one waits; bands are its"
         " least and most over the processes of a result; dashed lines mark where it changed for good.</p>",
         *(part for name, of in boards.items() for part in _board(name, of[-SHOWN:])),
         "<h2>Published elsewhere</h2>",
@@ -93,31 +93,34 @@ def _board(name: str, entries: Sequence[Entry]) -> Iterable[str]:
         yield line(
             stage,
             points[-1].unit,
-            [point.cpu for point in points],
+            [entry.watched(stage) for entry, _ in of],
             [point.low for point in points],
             [point.high for point in points],
             [entry.commit[:7] or entry.when[:10] for entry, _ in of],
-            change_points([point.cpu / (entry.reference_ms if point.unit == "ms" else 1) for entry, point in of]),
+            change_points(
+                [entry.watched(stage) / (entry.reference_ms if point.unit == "ms" else 1) for entry, point in of]
+            ),
         )
     yield "</div>"
     yield f"<h3>Latest: {escape(latest.commit)} of {escape(latest.when[:10])}</h3>"
     rows = [
-        [stage, *(f"{value:.3f}" for value in (of.p50, of.p95, of.p99, of.cpu)), of.unit]
+        [stage, *(f"{value:.3f}" for value in (of.p50, of.p95, of.p99, of.cpu, of.gpu)), of.unit]
         for stage, of in latest.stages.items()
     ]
-    yield _table(["benchmark", "p50", "p95", "p99", "processor", "unit"], rows)
+    yield _table(["benchmark", "p50", "p95", "p99", "processor", "GPU", "unit"], rows)
 
 
 def _breakdown(entry: Entry) -> Iterable[str]:
     """Where the time of one recognition goes."""
     if "recognize" not in entry.stages:
         return
-    whole = entry.stages["recognize"].cpu
-    parts = [(name, entry.stages[name].cpu) for name in PARTS if name in entry.stages]
+    whole = entry.watched("recognize")
+    parts = [(name, entry.watched(name)) for name in PARTS if name in entry.stages]
     rest = whole - sum(value for _, value in parts)
     if rest > 0:
         parts.append(("the rest", rest))
-    yield f"<h3>One recognition: {whole:.2f} ms of processor time</h3>"
+    clock = "on the wall" if entry.clock == "wall" else "of processor time"
+    yield f"<h3>One recognition: {whole:.2f} ms {clock}</h3>"
     yield bar(parts, "ms")
     key = (
         f'<span><i style="background:{COLOURS[number % len(COLOURS)]}"></i>{escape(name)} {value:.2f} ms</span>'

@@ -14,7 +14,7 @@ from fieldshot.bench.deciding import midmean
 from fieldshot.bench.documents import read_json
 from fieldshot.errors import OptionError
 
-__all__ = ["Measured", "Result", "Round", "load_result", "on_gpu"]
+__all__ = ["Measured", "Result", "Round", "clock_of", "load_result"]
 
 FORMAT = 1
 
@@ -23,18 +23,18 @@ FORMAT = 1
 class Round:
     """Samples of a benchmark in one process, a call, in the unit of the benchmark.
 
-    `cpu` are processor time where the unit is ms, `wall` what a user waits; `reference_ms` is what the reference
-    workload took beside them.
+    `cpu` are processor time where the unit is ms, `wall` what a user waits, `gpu` what fieldshot's own work took on
+    CUDA devices, empty where there was none; `reference_ms` is what the reference workload took beside them.
     """
 
     wall: list[float]
     cpu: list[float]
     reference_ms: float
+    gpu: list[float] = field(default_factory=list)
 
-    @property
-    def value(self) -> float:
-        """What the process stands for: the middle of its processor time."""
-        return midmean(self.cpu)
+    def value(self, clock: str) -> float:
+        """What the process stands for: the middle of a clock's samples."""
+        return midmean(getattr(self, clock))
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,15 @@ class Measured:
         return [value for of in self.rounds for value in of.wall]
 
     def summary(self) -> dict[str, Any]:
-        """Median and percentiles of what a user waits, and of the processor time."""
+        """Median and percentiles of what a user waits, and medians of the time of the processor and of devices."""
         p50, p95, p99 = (float(value) for value in np.percentile(self.wall, [50, 95, 99]))
-        cpu = float(np.median([of.value for of in self.rounds]))
-        return {"name": self.name, "unit": self.unit, "p50": p50, "p95": p95, "p99": p99, "cpu": cpu}
+        cpu = float(np.median([of.value("cpu") for of in self.rounds]))
+        gpu = float(np.median([of.value("gpu") if of.gpu else 0.0 for of in self.rounds]))
+        return {"name": self.name, "unit": self.unit, "p50": p50, "p95": p95, "p99": p99, "cpu": cpu, "gpu": gpu}
 
-    def logs(self, wall: bool = False) -> list[float]:
+    def logs(self, clock: str) -> list[float]:
         """Logarithm of what each process stands for; of times, over the reference workload beside it."""
-        values = [midmean(of.wall) if wall else of.value for of in self.rounds]
+        values = [of.value(clock) for of in self.rounds]
         if self.unit != "ms":
             return [math.log(value) for value in values]
         return [math.log(value / of.reference_ms) for value, of in zip(values, self.rounds, strict=True)]
@@ -85,9 +86,14 @@ class Result:
         return document
 
 
-def on_gpu(facts: Mapping[str, Any]) -> bool:
-    """Whether a part of what was measured ran on a GPU, whose work is no processor time."""
-    return "CUDA" in facts["head"] or facts["backbone"]["engine"]["name"] == "tensorrt"
+def clock_of(*facts: Mapping[str, Any]) -> str:
+    """By which clock these are judged: the processor's, but the wall's where a part of one ran on a GPU."""
+    return "wall" if any(map(_on_gpu, facts)) else "cpu"
+
+
+def _on_gpu(facts: Mapping[str, Any]) -> bool:
+    engine = facts["backbone"]["engine"]
+    return "CUDA" in facts["head"] or engine["name"] == "tensorrt" or "CUDA" in engine.get("provider", "")
 
 
 def load_result(path: str | os.PathLike[str]) -> Result:
@@ -138,7 +144,7 @@ def from_json(document: Any, place: str) -> Result:
 
 def _round(values: dict[str, Any]) -> Round:
     found = Round(**values)
-    for samples in (found.wall, found.cpu, [found.reference_ms]):
+    for samples in (found.wall, found.cpu, [found.reference_ms], found.gpu or [1.0]):
         good = [isinstance(value, (int, float)) and 0 <= value < math.inf for value in samples]
         if not good or not all(good) or not midmean(samples) > 0:
             raise ValueError(f"samples are {samples!r:.60}")

@@ -201,11 +201,9 @@ def _turns(workers: Mapping[str, Worker], plans: Mapping[str, Any], turns: Mappi
 
 
 def _round(blocks: Sequence[Mapping[str, Any]]) -> Round:
-    return Round(
-        [value / 1e6 for block in blocks for value in block["wall"]],
-        [value / 1e6 for block in blocks for value in block["cpu"]],
-        sorted(block["reference"] for block in blocks)[len(blocks) // 2] / 1e6,
-    )
+    wall, cpu, gpu = ([value / 1e6 for block in blocks for value in block[clock]] for clock in ("wall", "cpu", "gpu"))
+    reference_ms = sorted(block["reference"] for block in blocks)[len(blocks) // 2] / 1e6
+    return Round(wall, cpu, reference_ms, gpu if any(gpu) else [])
 
 
 def _per_process(cold: Mapping[str, int] | None, names: Sequence[str]) -> dict[str, list[float]]:

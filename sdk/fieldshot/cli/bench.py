@@ -146,14 +146,18 @@ def _bench(arguments: argparse.Namespace) -> None:
     engine = backbone["engine"]
     runs = f"{engine['name']} {engine['precision']}"
     print(f"backbone {shown(backbone['name'])} on {runs}, one picture at a time")
-    rows = []
+    columns: dict[str, list[str]] = {name: [] for name in ("stage", "median", "p95", "processor", "GPU", "unit")}
     for stage in result.stages:
         of = stage.summary()
-        cpu = f"{of['cpu']:.3f}" if stage.unit == "ms" else ""
-        row = [stage.name, f"{of['p50']:.3f}", f"{of['p95']:.3f}", cpu, stage.unit]
-        rows.append([*row, f"{result.instructions.get(stage.name, '')}"] if result.instructions else row)
-    header = ["stage", "median", "p95", "processor", "unit"]
-    print_table([*header, "instructions"] if result.instructions else header, rows)
+        cpu, gpu = (f"{of[clock]:.3f}" if stage.unit == "ms" and of[clock] else "" for clock in ("cpu", "gpu"))
+        row = [stage.name, f"{of['p50']:.3f}", f"{of['p95']:.3f}", cpu, gpu, stage.unit]
+        for column, cell in zip(columns.values(), row, strict=True):
+            column.append(cell)
+    if not any(columns["GPU"]):
+        del columns["GPU"]
+    if result.instructions:
+        columns["instructions"] = [f"{result.instructions.get(name, '')}" for name in columns["stage"]]
+    print_table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
     for name, reason in result.absent.items():
         print(f"{name} left out: {shown(reason)}")
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldshot.device.graph import Graphs
+from fieldshot.device.work import Stopwatch
 
 if TYPE_CHECKING:
     from fieldshot.device.device import Device
@@ -43,13 +44,17 @@ class Workspace:
         self._outputs = _Arena(device, self.stream)
         self._scratch = _Arena(device, None)
         self._graphs = Graphs(self.stream, device.alone)
+        self._watch = Stopwatch(device.cuda, self.stream)
 
     def put(self, array: NDArray[Any]) -> int:
         """Address of a copy of an array, in one piece; it is there for what `flush` precedes."""
+        if array.nbytes > _LARGE_BYTES:  # it goes at once
+            self._watch.start()
         return self._inputs.put(array)
 
     def flush(self) -> None:
-        """Send off what was put."""
+        """Send off what was put, and then the work that needs it."""
+        self._watch.start()
         self._inputs.flush()
 
     def take(self, size: int) -> int:
@@ -62,6 +67,7 @@ class Workspace:
 
     def changed(self, array: NDArray[Any]) -> int:
         """Address of a copy of the array that `fetch` brings back."""
+        self._watch.start()
         address = self._outputs.put(array)
         if array.nbytes <= _LARGE_BYTES:
             self._outputs.send(address, array.nbytes)
@@ -70,7 +76,7 @@ class Workspace:
     def fetch(self, results: Sequence[tuple[int, NDArray[Any]]]) -> None:
         """Wait, and fill arrays with what is at these addresses: the only synchronisation."""
         self._outputs.bring(results)
-        self.stream.synchronize()
+        self._watch.stop()
         self._outputs.fill(results)
 
     def repeat(self, key: object, work: Callable[[], object], results: Sequence[tuple[int, NDArray[Any]]]) -> None:
@@ -85,6 +91,7 @@ class Workspace:
         results : sequence of (int, ndarray)
             As in `fetch`.
         """
+        self._watch.start()
         sent = self._inputs.sent
 
         def all_of_it() -> None:
@@ -96,7 +103,7 @@ class Workspace:
             all_of_it()  # straight into the caller's arrays, which are others the next time
         else:
             self._graphs.run((key, self._inputs.places(), self._outputs.places()), all_of_it)
-        self.stream.synchronize()
+        self._watch.stop()
         self._outputs.fill(results)
 
     def reset(self) -> None:

@@ -19,7 +19,7 @@ from fieldshot.bench.board import board_facts
 from fieldshot.bench.comparing import Comparison
 from fieldshot.bench.deciding import Verdict
 from fieldshot.bench.gate import CONTROL, _with_wall, gate_sides, ratios, wall_ratios
-from fieldshot.bench.result import Result, load_result, on_gpu
+from fieldshot.bench.result import Result, clock_of, load_result
 from fieldshot.bench.running import chosen
 from fieldshot.bench.sides import prepare
 from fieldshot.bench.thresholds import read_thresholds
@@ -145,13 +145,15 @@ def test_a_wait_that_costs_no_processor_time_is_seen_on_the_wall() -> None:
 
 def test_what_a_gpu_does_is_judged_on_the_wall(make_result: Make) -> None:
     base = make_result({"predict": 1.0})
-    assert not on_gpu(base.facts)
+    assert clock_of(base.facts) == "cpu"
     facts = {**base.facts, "head": "CUDA, Orin (sm_87)"}
     waiting = [dataclasses.replace(of, wall=[2 * value for value in of.wall]) for of in base.stages[0].rounds]
     slow = dataclasses.replace(base, stages=[dataclasses.replace(base.stages[0], rounds=waiting)])
     assert compare(base, slow).verdicts[0].verdict == "level"
     found = compare(dataclasses.replace(base, facts=facts), dataclasses.replace(slow, facts=facts)).verdicts[0]
     assert (found.verdict, found.clock) == ("slower", "wall")
+    for engine in ({"name": "tensorrt"}, {"name": "onnxruntime", "provider": "CUDAExecutionProvider"}):
+        assert clock_of(base.facts, {**base.facts, "backbone": {"engine": engine}}) == "wall"
     assert ratios({"base": {"a": blocks(1)}, "head": {"a": blocks(1)}}, "wall")["a"] == 0
 
 

@@ -16,7 +16,7 @@ from fieldshot.bench.budget import check, read_budget
 from fieldshot.bench.drawing import bar, line
 from fieldshot.bench.history import append, change_points, load_history
 from fieldshot.bench.page import page
-from fieldshot.bench.result import Result
+from fieldshot.bench.result import Measured, Result
 from fieldshot.errors import MissingFileError, OptionError
 
 Make = Callable[..., Result]
@@ -43,6 +43,28 @@ def test_what_was_appended_is_read_oldest_first(history: Path, make_result: Make
     assert decode.low <= decode.cpu <= decode.high
     assert decode.cpu == pytest.approx(2.0, rel=0.02)
     assert decode.p50 == pytest.approx(2.2, rel=0.02)
+
+
+def test_where_a_gpu_takes_part_the_wall_is_watched(make_result: Make, tmp_path: Path) -> None:
+    for number in range(12):
+        result = make_result({"recognize": 2.0}, seed=number, commit=f"c{number:03}", when=f"2026-01-{number + 1:02}")
+        slow = 1.2 if number >= 6 else 1.0  # in what the GPU does: the processor has no more to do
+        rounds = [
+            dataclasses.replace(of, wall=[slow * value for value in of.wall], gpu=[0.7 * slow] * 3)
+            for of in result.stages[0].rounds
+        ]
+        facts = {**result.facts, "head": "CUDA, Orin (sm_87)"}
+        append(dataclasses.replace(result, facts=facts, stages=[Measured("recognize", "ms", rounds)]), tmp_path / "a")
+    entries = load_history(tmp_path / "a")
+    (point,) = entries[0].stages.values()
+    assert point.gpu == pytest.approx(0.7)
+    assert entries[0].watched("recognize") == point.p50
+    assert point.low <= point.p50 <= point.high
+    page(entries, tmp_path / "latency.html")
+    text = (tmp_path / "latency.html").read_text("utf-8")
+    assert "20 % c006" in text
+    assert "ms on the wall" in text
+    assert "<td>0.840</td>" in text
 
 
 def test_histories_that_are_none(tmp_path: Path) -> None:

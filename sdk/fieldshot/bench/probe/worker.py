@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .clock import read
+from .clock import Reading, read, watch_devices
 from .counted import mark_calls
 from .heap import Heap
 from .reference import reference
@@ -53,6 +53,7 @@ def _serve(answer: Callable[[Any], None]) -> None:
         answer({"facts": {"package": _package()}})
         return
     cold = _cold(bench, order["spawned_ns"])
+    watch_devices()
     ready: dict[str, Stage] = {}
     call_ns: dict[str, int] = {}
     absent: dict[str, str] = {}
@@ -133,9 +134,9 @@ def _timed(work: Callable[[], object]) -> int:
 
 
 def _block(stage: Stage, plan: dict[str, int], work: Callable[[], object], heap: Heap) -> dict[str, Any]:
-    """Nanoseconds a call of each sample, on the wall and on the processor, and those of the reference beside them."""
+    """Nanoseconds a call of each sample, on each clock, and those of the reference beside them."""
     (step, prepare), calls = stage, plan["calls"]
-    wall, cpu = [], []
+    samples: dict[str, list[float]] = {clock: [] for clock in Reading._fields}
     work()  # once for the caches, which the other side has just had
     beside = _timed(work)
     for number in range(-plan["warm"], plan["samples"]):
@@ -146,9 +147,9 @@ def _block(stage: Stage, plan: dict[str, int], work: Callable[[], object], heap:
             step(argument)
         passed = read().since(start)
         if number >= 0:
-            wall.append(passed.wall / calls)
-            cpu.append(passed.cpu / calls)
-    return {"wall": wall, "cpu": cpu, "reference": beside}
+            for clock, values in samples.items():
+                values.append(getattr(passed, clock) / calls)
+    return {**samples, "reference": beside}
 
 
 def _facts(bench: Bench) -> dict[str, Any]:
