@@ -1,22 +1,23 @@
 # make demo        see it work: install into .venv, enrol and recognise real photographs, draw demo/
 # make test        every test                    make check       style, lint, types
-# make bench       the benchmarks                make kernels     compile for CPU and GPUs (needs nvcc)
+# make bench       the benchmarks                make gate        is it slower than BASE (origin/main)
 # make accuracy    accuracy over the grid        make scale       a million samples
-# make int8        int8 on this CPU            make gpu-check   what only a GPU can tell
-# make clean       remove what these made
+# make int8        int8 on this CPU              make gpu-check   what only a GPU can tell
+# make kernels     compile for CPU and GPUs      make clean       remove what these made
 #
 # ARGS goes to the command that a target ends with: make test ARGS="-k gallery"
 
 PYTHON ?= python3
 # An exact version, and installed first: left to itself pip takes a newer CUDA build of several gigabytes.
 TORCH ?= torch==2.13.0
+BASE ?= origin/main
 ARGS ?=
 
 # Only errors: where an index or a cache is odd, pip warns once per package.
 PIP := -m pip -qq --disable-pip-version-check install
 TEST := .venv-test/bin/python -m
 
-.PHONY: demo test check bench accuracy scale int8 kernels gpu-check clean
+.PHONY: demo test check bench gate accuracy scale int8 kernels gpu-check clean
 
 demo: .venv/installed
 	@$(PYTHON) kernels/build.py host || echo "make demo: going on without them, heads compute with NumPy" >&2
@@ -32,6 +33,9 @@ check: .venv-test/installed
 
 bench: .venv-test/installed
 	$(TEST) pytest -q benchmarks $(ARGS)
+
+gate: .venv-test/installed
+	$(TEST) fieldshot bench gate --base $(BASE) $(ARGS)
 
 # Needs the pictures and networks of FIELDSHOT_DATA.
 accuracy: .venv-test/installed

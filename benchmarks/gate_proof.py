@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--identical", type=int, default=0, help="gate runs of identical code")
     parser.add_argument("--planted", type=int, default=0, help="gate runs of each slow-down")
     parser.add_argument("--shares", default="0.1,0.05", help="slow-downs that are planted")
-    parser.add_argument("--suite", default="default")
+    parser.add_argument("--suite", default="quick")
     parser.add_argument("--budget-s", type=float, default=170.0)
     parser.add_argument("--lanes", type=int, default=1, help="runs at a time, each on a core of its own")
     parser.add_argument("--simulate", action="store_true", help="draw the noise instead of measuring")
@@ -105,7 +105,10 @@ def main() -> None:
         for share, runs in kinds.items():
             print(told(share, simulated(share, runs or 100, arguments.noise, stages_of(arguments.suite))))
         return
-    kept = json.loads(arguments.out.read_text("utf-8")) if arguments.out.exists() else {"runs": []}
+    settings = {"suite": arguments.suite, "budget_s": arguments.budget_s}
+    kept = json.loads(arguments.out.read_text("utf-8")) if arguments.out.exists() else {**settings, "runs": []}
+    if {name: kept[name] for name in settings} != settings:
+        parser.error(f"{arguments.out} must be gone on with as it was begun (--suite {kept['suite']})")
     wanting = in_turn(kinds, kept["runs"])
     turn = threading.Lock()
 

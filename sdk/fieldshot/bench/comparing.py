@@ -13,7 +13,7 @@ from typing import Any
 from fieldshot.bench.board import board_facts
 from fieldshot.bench.deciding import FEWEST, INCONCLUSIVE, SLOWER, Verdict, judge
 from fieldshot.bench.result import Result, clock_of
-from fieldshot.bench.running import Progress, Show, run
+from fieldshot.bench.running import Progress, Show, pictures_told, run
 from fieldshot.bench.thresholds import read_thresholds
 from fieldshot.errors import MeasurementError, OptionError
 
@@ -122,7 +122,7 @@ def gate_result(
     Raises
     ------
     OptionError
-        If the result is of another machine, or of few rounds.
+        If the result is of another machine, of other pictures, or of few rounds.
     MeasurementError
         If the process fails.
     """
@@ -133,6 +133,12 @@ def gate_result(
                 f"a stored base must be of this machine (got {name} {base.board.get(name)}, here {here.get(name)})",
                 hint="name a commit or a wheel, which is measured beside head",
             )
+    told = pictures_told(pictures)
+    if base.facts.get("pictures", told) != told:
+        raise OptionError(
+            f"a stored base must be of the same pictures (got {base.facts['pictures']}, here {told})",
+            hint="give --pictures as it was for the base, or measure that again",
+        )
     fewest = min((len(of.rounds) for of in base.stages), default=0)
     if fewest < FEWEST:
         raise OptionError(
@@ -168,7 +174,7 @@ def _reference_ms(result: Result) -> float:
 def differences(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
     """What differs besides the code: whoever reads a verdict must know."""
     notes = []
-    for name in ("python", "numpy", "head"):
+    for name in ("python", "numpy", "pillow", "head", "pictures"):
         if base.get(name) != head.get(name):
             notes.append(f"{name} differs: {base.get(name)} and {head.get(name)}")
     contracts = [side["backbone"]["contract"] for side in (base, head)]

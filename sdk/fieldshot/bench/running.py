@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import tempfile
@@ -23,7 +24,7 @@ from fieldshot.bench.workers import Worker
 from fieldshot.errors import MeasurementError, OptionError
 from fieldshot.system import cores as usable_cores
 
-__all__ = ["Pair", "run"]
+__all__ = ["Pair", "chosen", "first_cores", "pictures_told", "run"]
 
 Progress = Callable[[int, "int | None"], object]
 Show = Callable[[str], object]
@@ -113,7 +114,10 @@ def run(
         suite=suite,
         cores=usable_cores() if cores is None else cores,
         board=board_facts(),
-        facts={name: value for name, value in about["facts"].items() if name != "package"},
+        facts={
+            **{name: value for name, value in about["facts"].items() if name != "package"},
+            "pictures": pictures_told(pictures),
+        },
         stages=[Measured(name, PER_PROCESS.get(name, "ms"), measured[name]) for name in names if name in measured],
         absent={
             **about["absent"],
@@ -157,7 +161,10 @@ class Pair:
         self.absent: dict[str, str] = {}
         self.facts: dict[str, Any] = {}
         for key, side in self._sides.items():  # processes that only make what the next find: galleries, .pyc files
-            with Worker(side, stages, self._pictures, cores=self._cores, seed=0) as worker:
+            # Base may be older than a stage; what it can do, head must do too.
+            wanted = [name for name in stages if name not in self.absent]
+            lacking = key == "base"
+            with Worker(side, wanted, self._pictures, cores=self._cores, seed=0, lacking=lacking) as worker:
                 about = worker.about
             self.facts[key] = about["facts"]
             self.absent |= {name: f"{key}: {reason}" for name, reason in about["absent"].items()}
@@ -223,6 +230,14 @@ def chosen(pictures: Sequence[Path] | None, folder: Path) -> list[Path]:
     if pictures is not None and not pictures:
         raise OptionError("pictures must hold at least one (got none)", hint="leave them out to have some drawn")
     return draw(folder) if pictures is None else [path.resolve() for path in pictures]
+
+
+def pictures_told(pictures: Sequence[Path] | None) -> str:
+    """Which pictures: how many, and a digest of their names and sizes; one that is missing is an error of measuring."""
+    if pictures is None:
+        return "drawn"
+    listed = sorted(f"{path.name} {path.stat().st_size if path.is_file() else 0}" for path in pictures)
+    return f"{len(listed)}, {hashlib.sha256(chr(10).join(listed).encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
 
 
 def first_cores(count: int | None) -> set[int] | None:

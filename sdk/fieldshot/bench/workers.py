@@ -47,6 +47,8 @@ class Worker:
         Where it may run; None: anywhere.
     seed : int
         Order of Python's sets and dictionaries of strings: one for both sides of a round, another in the next.
+    lacking : bool
+        Whether a stage that fails for want of a name is absent, as in a version that is older than it.
     counter : sequence of str
         A command that runs the process and counts its instructions: it then makes the calls of its stages and ends.
 
@@ -70,6 +72,7 @@ class Worker:
         *,
         cores: set[int] | None,
         seed: int,
+        lacking: bool = False,
         counter: Sequence[str] = (),
     ) -> None:
         self.side = side
@@ -95,6 +98,7 @@ class Worker:
             pictures=[os.fspath(path) for path in pictures],
             options=dict(side.options),
             stages=list(stages),
+            lacking=lacking,
             counted=bool(counter),
             gallery=os.fspath(side.root / "bench.gallery"),
             spawned_ns=started_ns,
@@ -128,7 +132,8 @@ class Worker:
             self.close()
             raise MeasurementError(
                 f"the process of {self.side.about} must run its stages (got: {told[-1] if told else 'no answer'})",
-                hint="run `fieldshot bench` with that version and these pictures to see more",
+                hint="run `fieldshot bench` with that version and these pictures to see more,"
+                " or leave out with --suite what was removed",
             )
         answer = json.loads(line)
         if "failed" in answer:

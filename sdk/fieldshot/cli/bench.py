@@ -146,11 +146,12 @@ def _bench(arguments: argparse.Namespace) -> None:
     engine = backbone["engine"]
     runs = f"{engine['name']} {engine['precision']}"
     print(f"backbone {shown(backbone['name'])} on {runs}, one picture at a time")
-    columns: dict[str, list[str]] = {name: [] for name in ("stage", "median", "p95", "processor", "GPU", "unit")}
+    names = ("stage", "median", "p95", "p99", "processor", "GPU", "unit")
+    columns: dict[str, list[str]] = {name: [] for name in names}
     for stage in result.stages:
         of = stage.summary()
         cpu, gpu = (f"{of[clock]:.3f}" if stage.unit == "ms" and of[clock] else "" for clock in ("cpu", "gpu"))
-        row = [stage.name, f"{of['p50']:.3f}", f"{of['p95']:.3f}", cpu, gpu, stage.unit]
+        row = [stage.name, *(f"{of[name]:.3f}" for name in ("p50", "p95", "p99")), cpu, gpu, stage.unit]
         for column, cell in zip(columns.values(), row, strict=True):
             column.append(cell)
     if not any(columns["GPU"]):
@@ -219,6 +220,7 @@ def _tell(comparison: Comparison, arguments: argparse.Namespace) -> int:
         print_json(summary.to_json(comparison), arguments.json)
     if arguments.json != "-":
         print_table(summary.header(comparison), list(summary.rows(comparison)))
+        print(summary.CLOCKS)
         for line in [*comparison.notes, *(f"{name} left out: {why}" for name, why in comparison.absent.items())]:
             print(shown(line))
         for of in comparison.verdicts:

@@ -73,6 +73,8 @@ def test_what_a_side_does_not_have_is_left_out(
         gate_sides(base, head, pictures, suite="predict,adapt", budget_s=1e-3)
     with pytest.raises(MeasurementError, match=r"nothing could be compared \(got adapt: base: AttributeError"):
         gate_sides(base, head, pictures, suite="adapt")
+    with pytest.raises(MeasurementError, match=r"must run its stages \(got: AttributeError: .*adapt.*leave out with"):
+        gate_sides(head, base, pictures, suite="predict,adapt")
 
 
 def test_a_side_that_fails(tmp_path: Path) -> None:
@@ -188,7 +190,11 @@ def test_a_result_of_few_rounds_decides_nothing_without_a_reason(
     with pytest.raises(OptionError, match=r"must have 6 rounds of each benchmark \(got 5\).*--rounds 10 --cores 1"):
         gate_result(few)
     monkeypatch.setattr("fieldshot.bench.comparing.run", None)
-    enough = dataclasses.replace(make_result({"decode": 2.0}), board=board_facts())
+    enough, other = (dataclasses.replace(make_result({"decode": 2.0}), board=board_facts()) for _ in range(2))
+    other.facts["pictures"] = "drawn"
+    with pytest.raises(OptionError, match=r"of the same pictures \(got drawn, here 1, [0-9a-f]{12}\)"):
+        gate_result(other, pictures=[Path("a.png")])
+    assert "pictures differs: drawn and None" in compare(other, enough).notes
     with pytest.raises(MissingFileError, match="thresholds must lie in a file"):
         gate_result(enough, thresholds="none.json")
 

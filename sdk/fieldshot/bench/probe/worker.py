@@ -57,13 +57,15 @@ def _serve(answer: Callable[[Any], None]) -> None:
     ready: dict[str, Stage] = {}
     call_ns: dict[str, int] = {}
     absent: dict[str, str] = {}
+    # What it looks like where a version does not have something yet; from any other it is a defect.
+    lacks = (AttributeError, ImportError, KeyError, TypeError) if order["lacking"] else ()
     for name in order["stages"]:
         try:
             ready[name] = STAGES[name](bench)
             call_ns[name] = _warm_up(ready[name])
         except AbsentError as error:
             absent[name] = str(error)
-        except (AttributeError, ImportError, KeyError, TypeError) as error:  # a side that does not have it
+        except lacks as error:
             absent[name] = f"{type(error).__name__}: {error}"
     work, heap = reference(), Heap()
     beside = min(_timed(work) for _ in range(5))
@@ -155,6 +157,7 @@ def _block(stage: Stage, plan: dict[str, int], work: Callable[[], object], heap:
 def _facts(bench: Bench) -> dict[str, Any]:
     """What runs: versions, the backbone, and what computes heads."""
     import numpy
+    import PIL
 
     import fieldshot
 
@@ -162,6 +165,7 @@ def _facts(bench: Bench) -> dict[str, Any]:
         "fieldshot": fieldshot.__version__,
         "python": platform.python_version(),
         "numpy": numpy.__version__,
+        "pillow": PIL.__version__,
         "backbone": bench.backbone.info(),
         "package": _package(),
     }
