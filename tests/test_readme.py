@@ -1,4 +1,4 @@
-"""What the README shows is true: its Python runs, its commands parse, its links and make targets exist."""
+"""What the documents show is true: Python of the README runs, commands parse, links and make targets exist."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
 
-def readme() -> str:
-    return (ROOT / "README.md").read_text("utf-8")
+README = ROOT / "README.md"
 
 
-def blocks(*languages: str) -> list[str]:
+def blocks(document: Path, *languages: str) -> list[str]:
     """Contents of the fenced blocks in any of the languages."""
-    fences = re.findall(r"^```(\w*)[^\n]*\n(.*?)^```$", readme(), re.MULTILINE | re.DOTALL)
+    fences = re.findall(r"^```(\w*)[^\n]*\n(.*?)^```$", document.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     return [content for language, content in fences if language in languages]
 
 
-def commands() -> list[str]:
-    """Command lines of the shell blocks, without their output."""
-    lines = []
-    for content in blocks("sh", "bash", "console"):
+def commands(document: Path) -> list[str]:
+    """Command lines of the shell blocks, without their output, and those of recipes for CI."""
+    recipes = "".join(blocks(document, "yaml"))
+    lines = [line.strip(" -") for line in recipes.splitlines() if "fieldshot bench" in line]
+    for content in blocks(document, "sh", "bash", "console"):
         content = content.replace("\\\n", " ")
         shown = re.findall(r"^\$ (.*)$", content, re.MULTILINE)  # a block with prompts also shows output
         lines += [line.strip() for line in shown or content.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def words_after(program: str) -> list[list[str]]:
-    """Arguments of each call of a program in the shell blocks."""
+def words_after(program: str, document: Path) -> list[list[str]]:
+    """Arguments of each call of a program in a document."""
     calls = []
-    for line in commands():
+    for line in commands(document):
         for part in re.split(r"&&|\|\||[;|]", line):
             words = shlex.split(part, comments=True)
             while words and re.fullmatch(r"\w+=\S*", words[0]):  # VARIABLE=value before the program
@@ -72,7 +72,7 @@ def make_what_is_named(source: str, folder: Path, bundle: Path) -> None:
 def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = ROOT / "sdk/fieldshot/backbone/default.fieldshot"
     monkeypatch.chdir(tmp_path)
-    sources = blocks("python")
+    sources = blocks(README, "python")
     assert sources
     namespace: dict[str, object] = {"__name__": "__main__"}
     for number, source in enumerate(sources, 1):
@@ -83,11 +83,10 @@ def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             value.close()
 
 
-def test_commands_parse() -> None:
-    calls = words_after("fieldshot")
-    assert calls
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_parse(document: Path) -> None:
     parser = cli.build_parser()
-    for words in calls:
+    for words in words_after("fieldshot", document):
         try:
             parser.parse_args(words)
         except SystemExit as stop:
@@ -98,10 +97,13 @@ def test_make_targets_exist() -> None:
     targets = {
         name for rule in re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M) for name in rule.split()
     }
-    named = {word for words in words_after("make") for word in words if "=" not in word}
-    named |= set(re.findall(r"`make ([\w-]+)`", readme()))
-    assert named
-    assert named <= targets
+    assert [document.name for document in DOCUMENTS if not named_targets(document) <= targets] == []
+    assert named_targets(README) >= {"demo", "test", "bench"}
+
+
+def named_targets(document: Path) -> set[str]:
+    in_blocks = {word for words in words_after("make", document) for word in words if "=" not in word}
+    return in_blocks | set(re.findall(r"`make\s([\w-]+)[`\s]", document.read_text("utf-8")))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
