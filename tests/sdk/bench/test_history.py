@@ -149,10 +149,38 @@ def test_budget(make_result: Make, tmp_path: Path) -> None:
     assert all(of.kept for of in check(make_result(times), budget))
     slow = check(make_result({**times, "recognize": 9.0, "memory": 130.0}), budget)
     assert [(of.name, of.culprit) for of in slow if not of.kept] == [("recognize", "network"), ("memory", "memory")]
+    assert all(not of.culprit for of in slow if of.kept)
     with pytest.raises(OptionError, match=r"must hold enroll \(got none: not told\)\. Hint: leave it out"):
         check(make_result({"recognize": 1.0, "memory": 1.0}, absent={"enroll": "not told"}), budget)
     with pytest.raises(OptionError, match=r"must hold memory \(got none\)\. Hint: .*--suite memory"):
         check(make_result({"recognize": 1.0, "enroll": 1.0}), budget)
+
+
+@pytest.mark.parametrize(
+    ("times", "limits", "culprit"),
+    [
+        ({"decode": 2, "network": 3, "recognize": 8}, {}, "network"),
+        ({"decode": 1, "network": 2, "recognize": 40}, {}, "the rest"),
+        ({"decode": 2, "network": 3, "recognize": 4}, {}, "network"),  # parts, each with warm caches, may take more
+        ({"decode": 2, "network": 3, "recognize": 40}, {"decode": 1, "network": 9}, "decode"),
+        ({"decode": 2, "network": 3, "recognize": 40}, {"decode": 1.9, "network": 1}, "network"),
+        ({"recognize": 40}, {}, "recognize"),
+        ({"decode": 2, "network": 3, "enroll": 40}, {}, "enroll"),
+        ({"decode": 2, "network": 3, "cold": 550}, {}, "cold"),
+        ({"decode": 2, "network": 3, "cold": 550}, {"network": 1}, "cold"),
+    ],
+)
+def test_the_culprit(make_result: Make, times: dict[str, float], limits: dict[str, float], culprit: str) -> None:
+    *_, broken = times
+    found = {of.name: of.culprit for of in check(make_result(times), {**limits, broken: 1})}
+    assert found[broken] == culprit
+
+
+def test_the_budget_of_this_project(make_result: Make) -> None:
+    path = Path(__file__).parents[3] / "benchmarks/budget.json"
+    fast = make_result({"recognize": 10, "enroll": 60, "cold": 600, "memory": 220})
+    for board in ({"board": "NVIDIA Jetson AGX Orin Developer Kit"}, {"cpu": "Xeon"}):
+        assert all(of.kept for of in check(fast, read_budget(path, board)))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"Nano": {"recognize": 1}}', '{"*": {"recogniz": 1}}', '{"*": 3}'])

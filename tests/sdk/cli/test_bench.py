@@ -93,8 +93,9 @@ def test_budget(shell: Shell, results: tuple[Path, Path], tiny_bundle: Path) -> 
     out = shell("bench", "budget", "budget.json", "--result", base, code=3)
     assert "predict breaks the budget by" in out
     Path("budget.json").write_text('{"*": {"recognize": 1e-6}}')
-    out = shell("bench", "budget", "budget.json", "--backbone", tiny_bundle, "--rounds", 1, code=3)
-    assert "takes most of it" in out
+    out = shell("bench", "budget", "budget.json", "--backbone", tiny_bundle, "--rounds", 1, "--cores", 1, code=3)
+    assert ", mostly in " in out
+    assert "--cores must be left out" in shell.fails("bench", "budget", "budget.json", "--result", base, "--cores", 1)
 
 
 def test_no_file_that_holds_something_else_is_replaced(shell: Shell, tiny_bundle: Path) -> None:
