@@ -3,7 +3,8 @@
 `probe` runs in the processes that are measured; `workers` starts them from the copies that `sides` makes, `running`
 takes their samples in turn, `deciding` makes verdicts of them, `gate` joins these, `comparing` judges stored results,
 `counting` has instructions counted beside it, `summary` tells of it. `documents` reads what users hand in, `history`
-keeps results over time and `page` draws them; `budget` says whether a result keeps to what a board is allowed.
+keeps results over time and `page` draws them, beside the `anchors` that others publish; `budget` says whether a result
+keeps to what a board is allowed.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from statistics import median
 
 __all__ = ["bar", "line"]
 
@@ -20,8 +21,12 @@ def line(
     high: Sequence[float],
     names: Sequence[str],
     changes: Sequence[int],
+    differences: Sequence[str],
 ) -> str:
-    """One benchmark over its entries: middle, band from low to high, and a mark at each change with its size."""
+    """One benchmark over its entries: middle, band from low to high, and a mark at each change with its size.
+
+    `differences` say for each entry what about it is not as before, if anything: marked below, told where one points.
+    """
     top = max(high) * 1.1
     count = len(middle)
 
@@ -47,7 +52,7 @@ def line(
             f'<text x="{LEFT - 5}" y="{y(value) + 3.5:.1f}" class="tick end">{value:.3g}</text>'
         )
     for at in changes:
-        before, after = (sorted(part)[len(part) // 2] for part in _around(middle, changes, at))
+        before, after = map(median, _around(middle, changes, at))
         change = 100 * (after / before - 1)
         parts.append(
             f'<line x1="{x(at - 0.5):.1f}" x2="{x(at - 0.5):.1f}" y1="{TOP - 4}" y2="{HEIGHT - BOTTOM}"'
@@ -61,6 +66,12 @@ def line(
             f'<circle cx="{x(number):.1f}" cy="{y(value):.1f}" r="2"><title>{escape(names[number])}: {value:.4g}'
             f" {unit}</title></circle>"
             for number, value in enumerate(middle)
+        ),
+        *(
+            f'<path d="M{x(number - 0.5):.1f} {HEIGHT - BOTTOM - 6} l3.5 6 h-7 z" class="other"><title>'
+            f"{escape(names[number])}: {escape(difference)}</title></path>"
+            for number, difference in enumerate(differences)
+            if difference
         ),
         f'<text x="{LEFT}" y="{HEIGHT - 5}" class="tick">{escape(names[0])}</text>',
         f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" class="tick end">{escape(names[-1])}</text>' if count > 1 else "",
@@ -76,12 +87,12 @@ def _around(values: Sequence[float], changes: Sequence[int], at: int) -> tuple[S
     return values[edges[place - 1] : at], values[at : edges[place + 1]]
 
 
-def bar(parts: Sequence[tuple[str, float]], unit: str) -> str:
-    """Parts of a whole side by side, as wide as they take long, with names where there is room."""
-    total = sum(value for _, value in parts)
+def bar(parts: Sequence[tuple[str, float]], whole: float, unit: str) -> str:
+    """Parts side by side, as wide as they take long, with names where there is room; a line ends a shorter whole."""
+    scale = 720 / max(whole, sum(value for _, value in parts))
     at, drawn = 0.0, []
     for number, (name, value) in enumerate(parts):
-        width = 720 * value / total
+        width = scale * value
         colour = COLOURS[number % len(COLOURS)]
         about = f"{name} {value:.2f} {unit}"
         drawn.append(
@@ -92,4 +103,9 @@ def bar(parts: Sequence[tuple[str, float]], unit: str) -> str:
             drawn.append(f'<text x="{at + 6:.1f}" y="15" class="inside">{escape(name)}</text>')
             drawn.append(f'<text x="{at + 6:.1f}" y="28" class="inside">{value:.2f} {escape(unit)}</text>')
         at += width
+    if round(scale * whole, 1) < 720:
+        end = f'x1="{scale * whole:.1f}" x2="{scale * whole:.1f}"'
+        drawn.append(
+            f'<line {end} y1="-4" y2="38" class="whole"><title>the whole {whole:.2f} {escape(unit)}</title></line>'
+        )
     return f'<svg viewBox="0 0 720 34" role="img" aria-label="parts" class="wide">{"".join(drawn)}</svg>'

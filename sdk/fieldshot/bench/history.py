@@ -6,9 +6,10 @@ import json
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,8 @@ class Point(NamedTuple):
 class Entry(NamedTuple):
     """A result, without its samples.
 
-    By its `clock` it is watched: cpu, the processor's; or wall, where a part ran on a GPU.
+    By its `clock` it is watched: cpu, the processor's; or wall, where a part ran on a GPU. `about` is what else may be
+    why it differs from another of its series: versions, the contract of the backbone, the state of the board.
     """
 
     when: str
@@ -61,11 +63,33 @@ class Entry(NamedTuple):
     reference_ms: float
     stages: dict[str, Point]
     clock: str = "cpu"
+    backbone: str = ""
+    precision: str = ""
+    head: str = ""
+    about: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def network(self) -> str:
+        """What embeds, in words."""
+        return f"{self.backbone} {self.precision} on {self.engine}" if self.backbone else self.engine
+
+    @property
+    def series(self) -> str:
+        """What entries that are compared over time have in common, in words: all that is no version of something."""
+        head = f"heads by {self.head}" if self.head else ""
+        cores = f"{self.cores} core{'' if self.cores == 1 else 's'}"
+        return ", ".join(filter(None, (self.board, self.network, head, cores)))
 
     def watched(self, stage: str) -> float:
         """The time of a benchmark by the clock of the entry."""
         point = self.stages[stage]
         return point.p50 if self.clock == "wall" else point.cpu
+
+    def differences(self, before: Entry) -> list[str]:
+        """What about this entry is not as in one before, in words."""
+        names = dict.fromkeys([*before.about, *self.about])
+        pairs = {name: (before.about.get(name, "unknown"), self.about.get(name, "unknown")) for name in names}
+        return [f"{name} {old} -> {new}" for name, (old, new) in pairs.items() if old != new]
 
 
 def append(result: Result, path: str | os.PathLike[str]) -> Entry:
@@ -79,17 +103,34 @@ def append(result: Result, path: str | os.PathLike[str]) -> Entry:
         known = {name: value for name, value in of.summary().items() if name != "name"}
         stages[of.name] = Point(**known, low=min(values), high=max(values))
         references += [each.reference_ms for each in of.rounds]
-    engine = result.facts["backbone"]["engine"]
-    board = result.board.get("board") or result.board.get("cpu") or result.board.get("machine", "")
+    backbone, board = result.facts["backbone"], result.board
+    engine = backbone["engine"]
+    provider = engine.get("provider", "").removesuffix("ExecutionProvider")
+    head, _, build = result.facts["head"].partition(", ")  # such as CPU kernels, host-x86_64-v3
+    about = {
+        "fieldshot": result.facts.get("fieldshot"),
+        "python": result.facts.get("python"),
+        "numpy": result.facts.get("numpy"),
+        "pillow": result.facts.get("pillow"),
+        engine["name"]: engine.get("version"),
+        "contract": backbone["contract"],
+        "heads": build,
+        "pictures": result.facts.get("pictures"),
+        **{name.replace("_", " "): board.get(name) for name in ("kernel", "governor", "power_mode")},
+    }
     entry = Entry(
         result.when,
         result.commit,
-        str(board),
-        f"{engine['name']} {engine['version']}",
+        str(board.get("board") or board.get("cpu") or board.get("machine", "")),
+        f"{engine['name']} with {provider}" if provider not in ("", "CPU") else engine["name"],
         result.cores,
         midmean(references),
         stages,
         clock,
+        str(backbone.get("name", "")),
+        str(engine.get("precision", "")),
+        head,
+        {name: str(value) for name, value in about.items() if value},
     )
     document = {**entry._asdict(), "stages": {name: point._asdict() for name, point in stages.items()}}
     line = json.dumps(document).encode() + b"\n"
@@ -138,13 +179,13 @@ def load_history(path: str | os.PathLike[str]) -> list[Entry]:
 
 def _entry(document: dict[str, Any]) -> Entry:
     stages = {name: Point(**point) for name, point in document["stages"].items()}
+    if "about" not in document:  # an early line: the engine has its version beside it, and there is no more
+        engine, _, version = document["engine"].partition(" ")
+        document = {**document, "engine": engine, "about": {engine: version}}
     entry = Entry(**{**document, "stages": stages})
     texts = [
-        entry.when,
-        entry.commit,
-        entry.board,
-        entry.engine,
-        entry.clock,
+        *(entry.when, entry.commit, entry.board, entry.engine, entry.clock),
+        *(entry.backbone, entry.precision, entry.head, *entry.about.values()),
         *(point.unit for point in stages.values()),
     ]
     numbers = [value for point in stages.values() for value in point[1:]]

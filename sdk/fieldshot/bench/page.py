@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
-from fieldshot.bench.budget import PARTS
+from fieldshot.bench.anchors import HEADER, beside
+from fieldshot.bench.budget import PARTS, REST
 from fieldshot.bench.drawing import COLOURS, bar, line
 from fieldshot.bench.history import Entry, change_points
 
@@ -15,18 +17,7 @@ __all__ = ["MARK", "page"]
 MARK = b"<title>Latency over commits</title>"
 """What a page of this module has near its start."""
 
-SHOWN = 60  # latest entries of a board
-
-# Published elsewhere, on other hardware, for other networks: to stand beside, not to be compared to the millisecond.
-ANCHORS = [
-    ("Coral imprinting, 10 classes x 20 pictures, extract, train and save", "Raspberry Pi 4 with Edge TPU", "990 ms"),
-    ("Coral imprinting, the same", "x86 with Edge TPU", "810 ms"),
-    ("Frigate custom classification, one training", "CPU", "60 to 180 s"),
-    ("ResNet-50 INT8, batch 1, network only (MLPerf)", "AGX Orin", "0.64 ms"),
-    ("ResNet-50 INT8, batch 1, network only (MLPerf)", "Orin NX", "1.09 ms"),
-    ("MobileNetV2 INT8, batch 1, network only", "A100, TensorRT 8.4", "0.30 ms"),
-    ("RF-DETR-nano 384, network only", "Orin Nano", "6.9 ms (145 a second)"),
-]
+SHOWN = 60  # latest entries of a series
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2.5rem auto; padding: 0 1.2rem }
@@ -37,10 +28,13 @@ svg { width: 100%; height: auto; overflow: visible } svg.wide { max-width: 1080p
 .end { text-anchor: end } .inside { font: 10px system-ui, sans-serif; fill: #fff } .grid { stroke: #ececec }
 .band { fill: #0b5fa5; opacity: .15 } .line { fill: none; stroke: #0b5fa5; stroke-width: 1.6 } circle { fill: #0b5fa5 }
 line.worse { stroke: #c0392b; stroke-dasharray: 3 2 } line.better { stroke: #2e8b57; stroke-dasharray: 3 2 }
+.other { fill: #7a5c00 } line.whole { stroke: #222; stroke-width: 1.5 }
 text.worse { fill: #c0392b; font-weight: 600 } text.better { fill: #2e8b57; font-weight: 600 }
 table { border-collapse: collapse; font-size: .87rem; margin: .6rem 0 1.4rem }
 th, td { padding: .22rem .9rem .22rem 0; text-align: right; border-bottom: 1px solid #eee }
-th { color: #666; font-weight: 600 } th:first-child, td:first-child { text-align: left } p.quiet { color: #666 }
+th { color: #666; font-weight: 600 } th:first-child, td:first-child, .texts :is(th, td) { text-align: left }
+.texts td:nth-child(4) { white-space: nowrap }
+p.quiet, li { color: #666 } li { font-size: .87rem }
 .key span { margin-right: 1rem } .key i { display: inline-block; width: .7rem; height: .7rem; margin-right: .3rem }
 """
 
@@ -51,26 +45,29 @@ def page(entries: Sequence[Entry], path: str | Path) -> None:
     Parameters
     ----------
     entries : sequence of Entry
-        Oldest first, of any number of boards.
+        Oldest first, of any number of boards, backbones and engines: each has its own lines.
     path : str or Path
         Its folder is made if it is missing.
     """
-    boards: dict[str, list[Entry]] = {}
+    series: dict[str, list[Entry]] = {}
     for entry in entries:
-        boards.setdefault(f"{entry.board}, {entry.engine}, {_count(entry.cores, 'core')}", []).append(entry)
+        series.setdefault(entry.series, []).append(entry)
+    latest = entries[-1]
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"{MARK.decode()}<style>{_STYLE}</style></head><body>",
         "<h1>Latency over commits</h1>",
-        f'<p class="quiet">{_count(len(entries), "result")} of {_count(len(boards), "board")}.'
+        f'<p class="quiet">{len(entries)} result{"" if len(entries) == 1 else "s"}.'
         " Lines are processor time a call, or where a GPU takes part what one waits; bands are its"
-        " least and most over the processes of a result; dashed lines mark where it changed for good.</p>",
-        *(part for name, of in boards.items() for part in _board(name, of[-SHOWN:])),
+        " least and most over the processes of a result; dashed lines mark where it changed for good, triangles below"
+        " where a version or the state of the board was another than before.</p>",
+        *(part for name, of in series.items() for part in _series(name, of[-SHOWN:])),
         "<h2>Published elsewhere</h2>",
-        '<p class="quiet">Other networks on other hardware, as their authors state them.</p>',
-        _table(["what", "hardware", "takes"], ANCHORS),
+        '<p class="quiet">Other networks on other hardware, as their authors state them. Here are medians of what one'
+        f" waits, of {escape(_name(latest))} on {escape(latest.board)}; empty where that did not measure it.</p>",
+        _table(HEADER, beside(latest), "texts"),
         "</body></html>",
     ]
     path = Path(path)
@@ -78,30 +75,38 @@ def page(entries: Sequence[Entry], path: str | Path) -> None:
     path.write_text("\n".join(parts) + "\n", encoding="utf-8")
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+def _name(entry: Entry) -> str:
+    return entry.commit[:7] or entry.when[:10]
 
 
-def _board(name: str, entries: Sequence[Entry]) -> Iterable[str]:
+def _series(name: str, entries: Sequence[Entry]) -> Iterable[str]:
     latest = entries[-1]
     yield f"<h2>{escape(name)}</h2>"
     yield from _breakdown(latest)
     yield '<div class="charts">'
-    for stage in latest.stages:
-        of = [(entry, entry.stages[stage]) for entry in entries if stage in entry.stages]
-        points = [point for _, point in of]
+    for stage in dict.fromkeys(stage for entry in reversed(entries) for stage in entry.stages):
+        of = [entry for entry in entries if stage in entry.stages]
+        points = [entry.stages[stage] for entry in of]
+        unit = points[-1].unit
+        middle = [entry.watched(stage) for entry in of]
         yield line(
-            stage,
-            points[-1].unit,
-            [entry.watched(stage) for entry, _ in of],
+            stage if stage in latest.stages else f"{stage} (not in the latest)",
+            unit,
+            middle,
             [point.low for point in points],
             [point.high for point in points],
-            [entry.commit[:7] or entry.when[:10] for entry, _ in of],
+            list(map(_name, of)),
             change_points(
-                [entry.watched(stage) / (entry.reference_ms if point.unit == "ms" else 1) for entry, point in of]
+                [value / (entry.reference_ms if unit == "ms" else 1) for value, entry in zip(middle, of, strict=True)]
             ),
+            _differences(of),
         )
     yield "</div>"
+    told = [(entry, text) for entry, text in zip(entries, _differences(entries), strict=True) if text]
+    if told:
+        yield "<h3>Changed beside the commit</h3><ul>"
+        yield from (f"<li>{escape(_name(entry))}: {escape(text)}</li>" for entry, text in told)
+        yield "</ul>"
     yield f"<h3>Latest: {escape(latest.commit)} of {escape(latest.when[:10])}</h3>"
     rows = [
         [stage, *(f"{value:.3f}" for value in (of.p50, of.p95, of.p99, of.cpu, of.gpu)), of.unit]
@@ -110,26 +115,36 @@ def _board(name: str, entries: Sequence[Entry]) -> Iterable[str]:
     yield _table(["benchmark", "p50", "p95", "p99", "processor", "GPU", "unit"], rows)
 
 
+def _differences(entries: Sequence[Entry]) -> list[str]:
+    """What about each is not as in the one before; empty for nothing."""
+    return ["", *("; ".join(after.differences(before)) for before, after in pairwise(entries))]
+
+
 def _breakdown(entry: Entry) -> Iterable[str]:
     """Where the time of one recognition goes."""
     if "recognize" not in entry.stages:
         return
     whole = entry.watched("recognize")
     parts = [(name, entry.watched(name)) for name in PARTS if name in entry.stages]
-    rest = whole - sum(value for _, value in parts)
-    if rest > 0:
-        parts.append(("the rest", rest))
+    together = sum(value for _, value in parts)
+    if together < whole:
+        parts.append((REST, whole - together))
     clock = "on the wall" if entry.clock == "wall" else "of processor time"
     yield f"<h3>One recognition: {whole:.2f} ms {clock}</h3>"
-    yield bar(parts, "ms")
+    yield bar(parts, whole, "ms")
     key = (
         f'<span><i style="background:{COLOURS[number % len(COLOURS)]}"></i>{escape(name)} {value:.2f} ms</span>'
         for number, (name, value) in enumerate(parts)
     )
     yield f'<p class="quiet key">{"".join(key)}</p>'
+    if together > whole:
+        yield (
+            f'<p class="quiet">Its parts, which are timed apart, take {together:.2f} ms together, more than the whole,'
+            " which ends at the line.</p>"
+        )
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
