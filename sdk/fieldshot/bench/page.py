@@ -108,11 +108,14 @@ def _series(name: str, entries: Sequence[Entry]) -> Iterable[str]:
         yield from (f"<li>{escape(_name(entry))}: {escape(text)}</li>" for entry, text in told)
         yield "</ul>"
     yield f"<h3>Latest: {escape(latest.commit)} of {escape(latest.when[:10])}</h3>"
+    columns = {"p50": "p50", "p95": "p95", "p99": "p99", "processor": "cpu"}
+    if any(of.gpu for of in latest.stages.values()):
+        columns["GPU"] = "gpu"
     rows = [
-        [stage, *(f"{value:.3f}" for value in (of.p50, of.p95, of.p99, of.cpu, of.gpu)), of.unit]
+        [stage, *(f"{getattr(of, field):.3f}" for field in columns.values()), of.unit]
         for stage, of in latest.stages.items()
     ]
-    yield _table(["benchmark", "p50", "p95", "p99", "processor", "GPU", "unit"], rows)
+    yield _table(["benchmark", *columns, "unit"], rows)
 
 
 def _differences(entries: Sequence[Entry]) -> list[str]:
