@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from fieldshot.backbone.bundle import Bundle
 from fieldshot.backbone.engine import Engine
 from fieldshot.backbone.parity import check_parity
-from fieldshot.device import asked_index, device_count
+from fieldshot.device import asked_index, device_count, find_device
 from fieldshot.errors import DeviceError, EngineError, MissingDependencyError, OptionError
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def _fastest(bundle: Bundle, threads: int | None, precision: str, progress: Prog
     index = asked_index()
     if index is not None:
         try:
+            find_device(index)  # first: importing TensorRT may take 110 MB, for nothing where there is no device
             from fieldshot.backbone.tensorrt import find_plan
 
             if progress is not None:

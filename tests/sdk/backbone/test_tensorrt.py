@@ -313,7 +313,7 @@ def test_a_cuda_provider_that_does_not_do(bundle: Path, environment: dict[str, s
 
 
 def test_auto_says_why_it_is_onnxruntime(bundle: Path, environment: dict[str, str]) -> None:
-    shown = "print(Backbone.load(BUNDLE).info()['engine']['passed over'])"
+    shown = "print(Backbone.load(BUNDLE).info()['engine']['passed over']); assert 'tensorrt' not in sys.modules"
     for setting, why in (
         ({"FIELDSHOT_DEVICE": "host"}, "tensorrt: FIELDSHOT_DEVICE names no GPU"),
         ({"FIELDSHOT_STANDIN_DEVICES": "0"}, "tensorrt: there must be a CUDA device that can be used"),
