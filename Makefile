@@ -32,7 +32,7 @@ check: .venv-test/installed
 	$(TEST) mypy $(ARGS)
 
 bench: .venv-test/installed
-	$(TEST) pytest -q benchmarks $(ARGS)
+	$(TEST) pytest -q -o testpaths=benchmarks $(ARGS)
 
 gate: .venv-test/installed
 	$(TEST) fieldshot bench gate --base $(BASE) $(ARGS)
