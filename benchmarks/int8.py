@@ -103,8 +103,9 @@ def speed(bundles: dict[str, dict[str, Path]], seconds: float) -> list[str]:
             }
             for batch in (1, 8):
                 inputs = np.random.default_rng(0).normal(size=(batch, 3, *own.preprocessing.size)).astype(np.float32)
-                times = in_turn(seconds, **{side: partial(engine.run, inputs) for side, engine in sides.items()})
-                gain, standing_gain = (times["float32"] / times[side] for side in ("int8", "standing"))
+                turns = in_turn(seconds, **{side: partial(engine.run, inputs) for side, engine in sides.items()})
+                gain, standing_gain = (turns.ratio("float32", side) for side in ("int8", "standing"))
+                times = turns.medians()
                 lines.append(
                     f"| {name} | {threads} | {batch} | {times['float32']:.2f} | {times['int8']:.2f} | {gain:.2f} |"
                     f" {standing_gain:.2f} |"
