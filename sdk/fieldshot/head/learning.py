@@ -81,7 +81,7 @@ def _by_label(labels: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[Any], lis
     except TypeError as error:
         raise unsortable(error) from error
     ordered = labels[order]
-    return order, ordered, [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(labels)]
+    return order, ordered, [0, *((ordered[1:] != ordered[:-1]).nonzero()[0] + 1).tolist(), len(labels)]
 
 
 def _groups(starts: list[int], size: int) -> list[list[int]]:

@@ -70,18 +70,17 @@ def pooled(classes: Sequence[ClassStatistics], held_out: int, ops: Ops) -> Suppo
     Up to D samples the Gram matrix is the smaller one; past that the second moment is, and of the samples
     only those to be held out are needed: `held_out` of all classes together, or two of each.
     """
-    counts = np.array([s.count for s in classes], dtype=np.float64)
-    sums = np.array([s.total for s in classes])
-    everything = counts.sum() <= sums.shape[1] and all(s.moment is None for s in classes)
+    counts = [s.count for s in classes]
+    moments = [s.moment for s in classes if s.moment is not None]
+    everything = not moments and sum(counts) <= len(classes[0].total)
     most = None if everything else max(2, min(_HELD_OUT_PER_CLASS, -(-held_out // len(classes))))
     kept = [s.samples[:most] for s in classes]
     starts = np.array([0, *accumulate(map(len, kept))], np.int32)
-    U = np.concatenate(kept)
+    held = np.concatenate(kept), starts, np.array(counts, np.float64), np.array([s.total for s in classes])
     if everything:
-        return Support(U, starts, counts, sums, None)
-    moments = [s.moment for s in classes if s.moment is not None]
+        return Support(*held, None)
     samples = [s.samples for s in classes if s.moment is None]
     moment = sum(moments[1:], start=moments[0]) if moments else None
     if samples:
         moment = ops.moment(np.concatenate(samples), moment)
-    return Support(U, starts, counts, sums, moment)
+    return Support(*held, moment)
