@@ -198,7 +198,7 @@ def _entry(document: dict[str, Any]) -> Entry:
     return entry
 
 
-def change_points(values: Sequence[float], *, seed: int = 0) -> list[int]:
+def change_points(values: Sequence[float], reference: Sequence[float] | None = None, *, seed: int = 0) -> list[int]:
     """Where a series changes its level for good: numbers of the first entries after each change.
 
     The stretch that stands out most from the rest is bounded by changes where fewer than one in a hundred shuffled
@@ -209,16 +209,18 @@ def change_points(values: Sequence[float], *, seed: int = 0) -> list[int]:
     ----------
     values : sequence of float
         Above 0; changes by less than 3 % are not counted.
+    reference : sequence of float, optional
+        What a workload took beside each that nothing changes. Counted is what changed over it and by itself: where
+        only the machine became slower the first does not, and where only the workload did, not the second.
     """
     logs = np.log(np.asarray(values, float))
-    found = _segments(logs, 0, np.random.default_rng(seed))
+    relative = logs if reference is None else logs - np.log(np.asarray(reference, float))
+    found = _segments(relative, 0, np.random.default_rng(seed))
     edges = [0, *found, len(logs)]
-    middles = [np.median(logs[start:end]) for start, end in pairwise(edges)]
-    return [
-        at
-        for at, (before, after) in zip(found, pairwise(middles), strict=True)
-        if abs(after - before) >= np.log1p(SMALLEST)
-    ]
+    levels = np.array([[np.median(of[start:end]) for start, end in pairwise(edges)] for of in (relative, logs)])
+    shifts = np.diff(levels)
+    counted = (np.abs(shifts).min(axis=0) >= np.log1p(SMALLEST)) & (shifts[0] * shifts[1] > 0)
+    return [at for at, counts in zip(found, counted, strict=True) if counts]
 
 
 def _segments(logs: Floats, offset: int, random: np.random.Generator) -> list[int]:

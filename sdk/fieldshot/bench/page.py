@@ -96,9 +96,7 @@ def _series(name: str, entries: Sequence[Entry]) -> Iterable[str]:
             [point.low for point in points],
             [point.high for point in points],
             list(map(_name, of)),
-            change_points(
-                [value / (entry.reference_ms if unit == "ms" else 1) for value, entry in zip(middle, of, strict=True)]
-            ),
+            change_points(middle, [entry.reference_ms for entry in of] if unit == "ms" else None),
             _differences(of),
         )
     yield "</div>"

@@ -115,6 +115,10 @@ def test_change_points() -> None:
     assert change_points(series(1, 1.01, 1.02)) == []  # smaller than what is marked
     assert change_points([1, 1, 2]) == []
     assert change_points([1.0] * 7 + [9.0] + [1.0] * 7) == []
+    slower = series(1, 1.2)
+    assert change_points(slower, [1.0] * 16) == [8]
+    assert change_points(slower, slower) == []  # the machine became slower
+    assert change_points(series(1, 1), slower) == []  # the workload did
     noise = np.exp(np.random.default_rng(1).normal(0, 0.1, (40, 20)))
     assert sum(bool(change_points(of.tolist())) for of in noise) <= 2
 
