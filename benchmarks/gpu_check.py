@@ -4,6 +4,7 @@ conformance   the CUDA operations against the float64 reference, bits that stay,
 sanitizer     the same, small, under compute-sanitizer's memcheck, racecheck and synccheck
 latency       fit, predict, adapt and the second moment beside the CPU, torch and CuPy, with the floor of each
 engine        TensorRT plans and their parity, batches and a whole recognition beside the bare plan, ONNX Runtime, torch
+stages        what `fieldshot bench` times: on the wall, on the processor and on the device
 
 It needs NumPy and PyCUDA; torch and CuPy are compared with where they are there. Everything goes to
 <results>/<name of the GPU>.json. The exit code is 1 if anything failed; what could not be checked is listed at the end.
@@ -30,7 +31,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
-PARTS = ("conformance", "sanitizer", "latency", "engine")
+PARTS = ("conformance", "sanitizer", "latency", "engine", "stages")
 TOLERANCE = 2e-5  # as in tests/kernels/test_conformance.py
 SANITIZER_S = 170  # of each tool
 CLOCKS = "name,driver_version,pstate,clocks.sm,clocks.max.sm,clocks.mem,clocks.max.mem,power.draw,power.limit"
@@ -177,6 +178,20 @@ def sanitize(results: Results) -> None:
                 results.fail(f"compute-sanitizer {name}", f"errors: {found}, exit code {done.returncode}")
 
 
+def time_stages(results: Results, *, quick: bool) -> None:
+    """Stages in fresh processes, as users time them."""
+    from fieldshot import bench
+
+    found = bench.run(suite="predict,device-memory" if quick else "full", rounds=1 if quick else 5)
+    rows = [stage.summary() for stage in found.stages]
+    results.figures["stages"] = {"facts": found.facts, "absent": found.absent, "stages": rows}
+    columns = ["name", "unit", "p50", "p95", "p99", "cpu", "gpu"]
+    cells = [[f"{row[of]:.4f}" if isinstance(row[of], float) else row[of] for of in columns] for row in rows]
+    results.table(columns, cells)
+    for name, reason in found.absent.items():
+        results.skip(f"stage {name}", reason)
+
+
 def errors_in(output: str) -> int | None:
     """Errors and hazards that compute-sanitizer counted; None where it gives no summary."""
     counts = re.findall(r"(?:ERROR SUMMARY: |RACECHECK SUMMARY: )(\d+)", output)
@@ -230,10 +245,12 @@ def main() -> int:
                 import gpu_latency
 
                 gpu_latency.check(results, quick=arguments.quick)
-            else:
+            elif part == "engine":
                 import gpu_engine
 
                 gpu_engine.check(results, quick=arguments.quick)
+            else:
+                time_stages(results, quick=arguments.quick)
         results.write(path)
     print(f"\nfigures: {path}")
     return finish(results)

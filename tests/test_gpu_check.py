@@ -75,6 +75,11 @@ def test_a_walk_through_all_of_it(environment: dict[str, str], tmp_path: Path) -
     assert figures["machine"]["gpu"] == "Stand-in"
     assert {"date", "commit", "machine", "conformance", "sanitizer", "latency", "engine", "skipped"} <= set(figures)
 
+    predict, memory = figures["stages"]["stages"]
+    assert (predict["name"], memory["name"]) == ("predict", "device-memory")
+    assert 0 < predict["gpu"] < predict["p99"]
+    assert memory["p50"] > 0
+
     engine = figures["engine"]
     assert [plan["precision"] for plan in engine["plans"]] == ["float32", "float16"]
     assert all(plan["least cosine"] > 0.999 for plan in engine["plans"])
