@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fieldshot.bench.documents import read_json
 from fieldshot.bench.result import Result
-from fieldshot.bench.suites import stages_of
+from fieldshot.bench.suites import PER_PROCESS, STAGES
 from fieldshot.errors import OptionError
 
 __all__ = ["PARTS", "REST", "Check", "check", "read_budget"]
@@ -67,12 +67,18 @@ def read_budget(path: str | os.PathLike[str], board: Mapping[str, object]) -> di
     found = next((of for key, of in boards.items() if key != "*" and key in names), boards.get("*"))
     if not found:
         raise OptionError(
-            f"{place} must have a budget for this board (got {', '.join(boards) or 'none'})", hint="name it, or *"
+            f"{place} must have a budget for this board, {names.strip() or 'which has no name'}"
+            f" (got {', '.join(boards) or 'none'})",
+            hint="add a part of that name, or * for any board",
         )
-    stages_of(",".join(found))
+    known = [*STAGES, *PER_PROCESS]
     for name, allowed in found.items():
+        if name not in known:
+            raise OptionError(f"{place} must name benchmarks (got {name!r})", hint=f"they are {', '.join(known)}")
         if isinstance(allowed, bool) or not isinstance(allowed, (int, float)) or not allowed > 0:
-            raise OptionError(f"{name} in {place} must be a number above 0 (got {allowed!r})")
+            raise OptionError(
+                f"{name} in {place} must be a number above 0 (got {allowed!r})", hint="milliseconds, or MB of memory"
+            )
     return {name: float(allowed) for name, allowed in found.items()}
 
 
@@ -80,13 +86,15 @@ def check(result: Result, budget: Mapping[str, float]) -> list[Check]:
     """Compare a result with a budget."""
     units = {of.name: of.unit for of in result.stages}
     p95 = {of.name: of.summary()["p95"] for of in result.stages}
-    for name in (name for name in budget if name not in p95):
-        if name in result.absent:
-            raise OptionError(
-                f"the result must hold {name} (got none: {result.absent[name]})",
-                hint="leave it out of this board's budget",
-            )
-        raise OptionError(f"the result must hold {name} (got none)", hint=f"measure it with --suite {name}")
+    missing = [name for name in budget if name not in p95]
+    if missing:
+        why = "; ".join(f"{name}: {result.absent[name]}" for name in missing if name in result.absent)
+        raise OptionError(
+            f"the result must hold {', '.join(missing)} (got {why or 'none'})",
+            hint="leave out of this board's budget what it cannot tell"
+            if why
+            else f"measure again with --suite {','.join(budget)}",
+        )
     return [
         Check(name, units[name], p95[name], allowed, _culprit(name, p95, budget) if p95[name] > allowed else "")
         for name, allowed in budget.items()
@@ -98,9 +106,9 @@ def _culprit(name: str, p95: Mapping[str, float], budget: Mapping[str, float]) -
 
     An enrolment embeds on all cores at once, and a cold start mostly loads: what parts take alone explains neither.
     """
-    parts = {part: p95[part] for part in PARTS if part in p95}
-    if name != "recognize" or not parts:
+    if name != "recognize" or not set(PARTS) <= set(p95):
         return name
+    parts = {part: p95[part] for part in PARTS}
     over = {part: value - budget[part] for part, value in parts.items() if value > budget.get(part, value)}
     shares = over or {**parts, REST: p95[name] - sum(parts.values())}
     return max(shares, key=shares.__getitem__)

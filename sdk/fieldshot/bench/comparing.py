@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import statistics
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -35,6 +37,7 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
     board: dict[str, Any] = field(default_factory=dict)
     instructions: dict[str, tuple[int, int]] = field(default_factory=dict)  # of a call, where they were counted
+    stored: bool = False  # results of different hours: times are judged over the reference workload beside them
 
     @property
     def slower(self) -> list[Verdict]:
@@ -81,7 +84,9 @@ def compare(
         notes.append(f"the reference workload took {math.exp(drift):.2f} times as long beside head: no time is decided")
         advice = "base and head measured in turn (`fieldshot bench gate --base` COMMIT or WHEEL), or a quieter machine"
         verdicts = [
-            verdict._replace(verdict=INCONCLUSIVE, advice=verdict.advice or advice) if of.unit == "ms" else verdict
+            verdict._replace(verdict=INCONCLUSIVE, advice=verdict.advice if verdict.rounds < FEWEST else advice)
+            if of.unit == "ms"
+            else verdict
             for of, verdict in zip(shared, verdicts, strict=True)
         ]
     if base.cores != head.cores:
@@ -101,6 +106,7 @@ def compare(
         notes=notes,
         board=head.board,
         instructions=paired(base.instructions, head.instructions),
+        stored=True,
     )
 
 
@@ -126,6 +132,7 @@ def gate_result(
     MeasurementError
         If the process fails.
     """
+    begun = time.monotonic()
     here = board_facts()
     for name in ("board", "cpu", "machine"):
         if base.board.get(name) != here.get(name):
@@ -163,7 +170,7 @@ def gate_result(
         progress=progress,
         show=show,
     )
-    return compare(base, head, thresholds=thresholds, names=names)
+    return replace(compare(base, head, thresholds=thresholds, names=names), took_s=time.monotonic() - begun)
 
 
 def _reference_ms(result: Result) -> float:
@@ -197,4 +204,4 @@ def paired(base: Mapping[str, int], head: Mapping[str, int]) -> dict[str, tuple[
 
 def median(values: Sequence[float]) -> float:
     """Of any number of values; not a number where there are none."""
-    return sorted(values)[len(values) // 2] if values else math.nan
+    return statistics.median(values) if values else math.nan

@@ -17,7 +17,9 @@ def read_bytes(path: str | os.PathLike[str], what: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except FileNotFoundError as error:
-        raise MissingFileError(f"{what} must lie in a file (got none at {os.fspath(path)})") from error
+        raise MissingFileError(
+            f"{what} must lie in a file (got none at {os.fspath(path)})", hint="check the path"
+        ) from error
 
 
 def read_json(path: str | os.PathLike[str], what: str) -> Any:
@@ -25,4 +27,4 @@ def read_json(path: str | os.PathLike[str], what: str) -> Any:
     try:
         return json.loads(read_bytes(path, what).decode("utf-8"))
     except ValueError as error:
-        raise OptionError(f"{os.fspath(path)} must be JSON (got: {error})") from error
+        raise OptionError(f"{os.fspath(path)} must be JSON (got: {error})", hint=f"name {what}") from error

@@ -15,9 +15,9 @@ from typing import Any
 from fieldshot.bench.board import board_facts
 from fieldshot.bench.comparing import CONTROL_THRESHOLD, Comparison, differences, median, paired
 from fieldshot.bench.counting import check_counter, count_instructions
-from fieldshot.bench.deciding import EARLY, FASTER, INCONCLUSIVE, SLOWER, Verdict, decide, judge, midmean
+from fieldshot.bench.deciding import EARLY, FASTER, FEWEST, INCONCLUSIVE, SLOWER, Verdict, decide, judge, midmean
 from fieldshot.bench.result import clock_of
-from fieldshot.bench.running import Pair, Show, chosen, first_cores
+from fieldshot.bench.running import Pair, Show, chosen, first_cores, listed
 from fieldshot.bench.sides import Side, prepare
 from fieldshot.bench.suites import PER_PROCESS, UNTOLD, stages_of
 from fieldshot.bench.thresholds import read_thresholds
@@ -81,7 +81,7 @@ def gate(
     MissingDependencyError
         If instructions are to be counted and there is no valgrind.
     MeasurementError
-        If a side fails, or nothing could be compared: for want of time, or because no benchmark is in both.
+        If a side fails, or nothing could be decided: for want of time, or because no benchmark is in both.
     """
     if instructions:
         check_counter()
@@ -138,23 +138,24 @@ def gate_sides(
 
     def looked(verdicts: Sequence[Verdict]) -> None:
         if show is not None:
-            still = [of.name for of in verdicts if of.verdict == INCONCLUSIVE]
+            still = [of.name for of in verdicts if of.verdict == INCONCLUSIVE and of.name != CONTROL]
             rounds = max((of.rounds for of in verdicts), default=0)
-            show(f"{rounds} rounds, {time.monotonic() - begun:.0f} s; open: {', '.join(still) or 'none'}")
+            show(f"{rounds} rounds, {time.monotonic() - begun:.0f} s; undecided: {', '.join(still) or 'none'}")
 
     verdicts = decide(measure, {**limits, CONTROL: CONTROL_THRESHOLD}, show=looked)
     judged = {of.name for of in verdicts}
     # A round measures all that is open: what is missing after one, the system does not tell.
     absent = {**pair.absent, **{name: UNTOLD for name in limits if name not in judged}}
-    if judged.isdisjoint(limits):
-        if longest or not limits:
-            raise MeasurementError(
-                f"both sides must have a benchmark in common: nothing could be compared (got {_told(absent)})",
-                hint="name others with suite",
-            )
+    if judged.isdisjoint(limits) and (longest or not limits):
         raise MeasurementError(
-            f"the time must do for a round: nothing could be compared (got {budget_s:g} s,"
-            f" of which making ready took {time.monotonic() - begun:.0f} s)",
+            f"both sides must have a benchmark in common: nothing could be compared (got {listed(absent)})",
+            hint="name others with suite",
+        )
+    rounds = max((of.rounds for of in verdicts), default=0)
+    if rounds < FEWEST:
+        raise MeasurementError(
+            f"the time must do for {FEWEST} rounds, or nothing can be decided (got {budget_s:g} s,"
+            f" which did for {rounds} after making ready)",
             hint=f"allow it more time, such as {BUDGET_S:.0f} s, or name fewer benchmarks",
         )
     if clock == "wall":
@@ -228,10 +229,6 @@ def _with_wall(of: Verdict, logs: Sequence[float], benchmarks: int) -> Verdict:
 def _in_twos(logs: Sequence[float]) -> list[float]:
     """A B and B A together: a drift, and going second, cancel."""
     return [sum(logs[at : at + 2]) / len(logs[at : at + 2]) for at in range(0, len(logs), 2)]
-
-
-def _told(absent: Mapping[str, str]) -> str:
-    return "; ".join(f"{name}: {reason}" for name, reason in absent.items())
 
 
 def _unit(name: str) -> str:

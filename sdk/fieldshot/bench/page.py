@@ -76,7 +76,8 @@ def page(entries: Sequence[Entry], path: str | Path) -> None:
 
 
 def _name(entry: Entry) -> str:
-    return entry.commit[:7] or entry.when[:10]
+    """Of a result outside any repository: the version, and when it was."""
+    return entry.commit[:7] or " ".join(filter(None, [entry.about.get("fieldshot"), entry.when[5:16]]))
 
 
 def _series(name: str, entries: Sequence[Entry]) -> Iterable[str]:
@@ -105,7 +106,7 @@ def _series(name: str, entries: Sequence[Entry]) -> Iterable[str]:
         yield "<h3>Changed beside the commit</h3><ul>"
         yield from (f"<li>{escape(_name(entry))}: {escape(text)}</li>" for entry, text in told)
         yield "</ul>"
-    yield f"<h3>Latest: {escape(latest.commit)} of {escape(latest.when[:10])}</h3>"
+    yield f"<h3>Latest: {escape(_name(latest))}, {escape(latest.when[:16])}</h3>"
     columns = {"p50": "p50", "p95": "p95", "p99": "p99", "processor": "cpu"}
     if any(of.gpu for of in latest.stages.values()):
         columns["GPU"] = "gpu"
@@ -123,10 +124,10 @@ def _differences(entries: Sequence[Entry]) -> list[str]:
 
 def _breakdown(entry: Entry) -> Iterable[str]:
     """Where the time of one recognition goes."""
-    if "recognize" not in entry.stages:
+    if not {"recognize", *PARTS} <= set(entry.stages):
         return
     whole = entry.watched("recognize")
-    parts = [(name, entry.watched(name)) for name in PARTS if name in entry.stages]
+    parts = [(name, entry.watched(name)) for name in PARTS]
     together = sum(value for _, value in parts)
     if together < whole:
         parts.append((REST, whole - together))

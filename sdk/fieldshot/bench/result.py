@@ -112,6 +112,8 @@ def load_result(path: str | os.PathLike[str]) -> Result:
 def from_json(document: Any, place: str) -> Result:
     """Make a result of its JSON; `place` names it in errors."""
     try:
+        if document.get("fieldshot", "bench") != "bench":
+            raise ValueError(f"one of the kind {document['fieldshot']}")
         if document["format"] > FORMAT:
             raise OptionError(f"{place} must be of format {FORMAT} (got {document['format']})", hint="update fieldshot")
         stages = [

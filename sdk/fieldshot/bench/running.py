@@ -24,7 +24,7 @@ from fieldshot.bench.workers import Worker
 from fieldshot.errors import MeasurementError, OptionError
 from fieldshot.system import cores as usable_cores
 
-__all__ = ["Pair", "chosen", "first_cores", "pictures_told", "run"]
+__all__ = ["Pair", "chosen", "first_cores", "listed", "pictures_told", "run"]
 
 Progress = Callable[[int, "int | None"], object]
 Show = Callable[[str], object]
@@ -75,7 +75,7 @@ def run(
     MissingDependencyError
         If instructions are to be counted and there is no valgrind.
     MeasurementError
-        If the process fails, for instance because a picture cannot be read.
+        If the process fails, for instance because a picture cannot be read, or there is nothing to time.
     """
     if rounds < 1:
         raise OptionError(f"rounds must be above 0 (got {rounds})", hint="leave it at 3")
@@ -91,6 +91,10 @@ def run(
         with Worker(side, stages, files, cores=where, seed=0) as worker:
             about = worker.about
         plans = plan(about["call_ns"])
+        if not plans and len(stages) == len(names):
+            raise MeasurementError(
+                f"there must be a benchmark to time (got {listed(about['absent'])})", hint="name others with suite"
+            )
         turns = {name: each["turns"] for name, each in plans.items()}
         for number in range(rounds):
             with Worker(side, list(plans), files, cores=where, seed=number) as worker:
@@ -236,8 +240,9 @@ def pictures_told(pictures: Sequence[Path] | None) -> str:
     """Which pictures: how many, and a digest of their names and sizes; one that is missing is an error of measuring."""
     if pictures is None:
         return "drawn"
-    listed = sorted(f"{path.name} {path.stat().st_size if path.is_file() else 0}" for path in pictures)
-    return f"{len(listed)}, {hashlib.sha256(chr(10).join(listed).encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
+    lines = sorted(f"{path.name} {path.stat().st_size if path.is_file() else 0}\n" for path in pictures)
+    digest = hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{len(lines)} files, digest {digest[:12]}"
 
 
 def first_cores(count: int | None) -> set[int] | None:
@@ -248,6 +253,11 @@ def first_cores(count: int | None) -> set[int] | None:
     if not 1 <= count <= len(usable):
         raise OptionError(f"cores must be 1 to {len(usable)} (got {count})", hint="1 gives the steadiest figures")
     return set(usable[-count:])
+
+
+def listed(absent: Mapping[str, str]) -> str:
+    """Benchmarks that could not be measured, with the reason of each."""
+    return "; ".join(f"{name}: {reason}" for name, reason in absent.items())
 
 
 def _commit() -> str:

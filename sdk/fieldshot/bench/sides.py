@@ -79,18 +79,28 @@ def prepare(
             with zipfile.ZipFile(name) as wheel:
                 wheel.extractall(root)
         except (OSError, zipfile.BadZipFile) as error:
-            raise OptionError(f"a side must be a wheel that can be read (got {name}: {error})") from error
+            raise OptionError(
+                f"a side must be a wheel that can be read (got {name}: {error})", hint="check the path"
+            ) from error
+        if not (root / "fieldshot" / "__init__.py").is_file():
+            raise OptionError(
+                f"a wheel must hold fieldshot (got {name})", hint="`pip wheel --no-deps .` in a clone of it makes one"
+            )
         return Side(Path(name).name, root, bundle, options)
     commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").stdout.decode().strip()
     if not commit:
+        got = f"{name!r}, a file or folder" if Path(name).exists() else repr(name)
         raise OptionError(
-            f"a side must be a wheel, a result or a commit (got {name!r})",
-            hint="run in a clone of the repository; in CI fetch it with its history",
+            f"a side must be a wheel (.whl), a result (.json) or a commit of the repository here (got {got})",
+            hint="check its spelling, and in CI that it was fetched" if _top() else "run in a clone of fieldshot",
         )
     tree = root / "tree"
     archive = root / "tree.zip"
     if _git("archive", "--format=zip", f"--output={archive}", commit, "sdk", "kernels").returncode:
-        raise OptionError(f"commit {name} must hold sdk/ and kernels/ (got others)", hint="name a later one")
+        raise OptionError(
+            f"commit {name} must hold sdk/ and kernels/ (got others)",
+            hint="run in a clone of fieldshot, not of what it is used in, or name a wheel",
+        )
     with zipfile.ZipFile(archive) as files:
         files.extractall(tree)
     archive.unlink()
@@ -101,14 +111,14 @@ def prepare(
 
 def _git(*words: str) -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(["git", *words], capture_output=True, cwd=_top())
+        return subprocess.run(["git", *words], capture_output=True, cwd=_top() or None)
     except FileNotFoundError as error:
         raise OptionError("git must be installed to measure a commit (got none)", hint="name a wheel") from error
 
 
 def _top() -> str:
-    done = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True)
-    return done.stdout.decode().strip() or "."
+    """Of the repository that the working folder is in; empty where it is in none."""
+    return subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True).stdout.decode().strip()
 
 
 def _build(tree: Path, ready: Path) -> None:

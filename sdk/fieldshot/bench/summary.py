@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -10,9 +11,7 @@ from xml.sax.saxutils import escape, quoteattr
 from fieldshot.bench.comparing import Comparison
 from fieldshot.bench.deciding import INCONCLUSIVE, SLOWER, Verdict
 
-__all__ = ["CLOCKS", "header", "headline", "junit", "markdown", "rows", "to_json"]
-
-CLOCKS = "Medians on the wall; changes and verdicts on processor time, unless they say other."
+__all__ = ["clocks", "failed", "header", "headline", "junit", "markdown", "rows", "to_json"]
 
 _HEADER = ["benchmark", "base", "head", "change %", "interval", "threshold %", "rounds", "verdict"]
 
@@ -25,6 +24,12 @@ def headline(comparison: Comparison) -> str:
         parts.append(f"{', '.join(names[INCONCLUSIVE])} inconclusive")
     decided = len(comparison.verdicts) - sum(map(len, names.values()))
     return f"{'; '.join(parts)}; {decided} of {len(comparison.verdicts)} level or faster."
+
+
+def clocks(comparison: Comparison) -> str:
+    """What the columns are of."""
+    over = " over that of the reference workload" if comparison.stored else ""
+    return f"Medians on the wall; changes and verdicts on processor time{over}, unless they say other."
 
 
 def header(comparison: Comparison) -> list[str]:
@@ -67,7 +72,8 @@ def markdown(comparison: Comparison) -> str:
     if told:
         lines += ["", *(f"- {line}" for line in told)]
     board = ", ".join(str(comparison.board[name]) for name in ("board", "cpu", "governor") if name in comparison.board)
-    lines += ["", f"{CLOCKS} {board}; {comparison.took_s:.0f} s."]
+    took = f"; {comparison.took_s:.0f} s" if comparison.took_s else ""
+    lines += ["", f"{clocks(comparison)} {board}{took}."]
     return "\n".join(lines) + "\n"
 
 
@@ -81,6 +87,18 @@ def junit(comparison: Comparison) -> str:
         f'<testsuites><testsuite name="fieldshot bench" tests="{len(comparison.verdicts)}" failures="{failures}"'
         f' errors="0" skipped="{skipped}" time="{comparison.took_s:.3f}">\n{cases}</testsuite></testsuites>\n'
     )
+
+
+def failed(error: Exception) -> dict[str, str]:
+    """What stands for each document where nothing came of it: one of an earlier run would be taken for it."""
+    return {
+        "markdown": f"### Latency: not compared\n\n{error}\n",
+        "junit": '<?xml version="1.0" encoding="utf-8"?>\n'
+        '<testsuites><testsuite name="fieldshot bench" tests="1" failures="0" errors="1" skipped="0">\n'
+        f'  <testcase classname="fieldshot.bench" name="gate"><error message={quoteattr(str(error))}/></testcase>\n'
+        "</testsuite></testsuites>\n",
+        "json": json.dumps({"fieldshot": "comparison", "failed": str(error)}) + "\n",
+    }
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:

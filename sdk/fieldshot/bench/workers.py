@@ -132,8 +132,7 @@ class Worker:
             self.close()
             raise MeasurementError(
                 f"the process of {self.side.about} must run its stages (got: {told[-1] if told else 'no answer'})",
-                hint="run `fieldshot bench` with that version and these pictures to see more,"
-                " or leave out with --suite what was removed",
+                hint="run `fieldshot bench` with that version and these pictures to see more",
             )
         answer = json.loads(line)
         if "failed" in answer:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fieldshot import __version__
 from fieldshot.cli.bench_options import (
     Below,
     add_instructions,
@@ -20,6 +23,7 @@ from fieldshot.cli.bench_options import (
     stated,
 )
 from fieldshot.cli.console import add_command, print_json, print_table, progress, shown, tell
+from fieldshot.errors import FieldshotError
 
 if TYPE_CHECKING:
     from fieldshot.bench import Comparison
@@ -168,9 +172,11 @@ def _compare(arguments: argparse.Namespace) -> int:
     from fieldshot import bench
 
     check_files(arguments, "comparison", inputs=("base", "head", "thresholds"))
-    base, head = bench.load_result(arguments.base), bench.load_result(arguments.head)
     names = (os.fspath(arguments.base), os.fspath(arguments.head))
-    return _tell(bench.compare(base, head, thresholds=arguments.thresholds, names=names), arguments)
+    with _failures_told(arguments):
+        base, head = map(bench.load_result, names)
+        comparison = bench.compare(base, head, thresholds=arguments.thresholds, names=names)
+    return _tell(comparison, arguments)
 
 
 def _gate(arguments: argparse.Namespace) -> int:
@@ -190,22 +196,42 @@ def _gate(arguments: argparse.Namespace) -> int:
             "a stored base, which says what is measured",
             ("suite", "base_backbone", "head", "budget_s", "cores"),
         )
-        names = (arguments.base, "this fieldshot")
-        base = bench.load_result(arguments.base)
-        with progress("bench") as show:
+        names = (arguments.base, f"fieldshot {__version__}, as installed")
+        with _failures_told(arguments), progress("bench") as show:
+            base = bench.load_result(arguments.base)
             comparison = bench.gate_result(base, names=names, progress=show, show=tell, **shared)
     else:
-        comparison = bench.gate(
-            arguments.base,
-            arguments.head,
-            base_bundle=arguments.base_backbone,
-            suite=arguments.suite,
-            budget_s=arguments.budget_s,
-            cores=arguments.cores,
-            show=tell,
-            **shared,
-        )
+        with _failures_told(arguments):
+            comparison = bench.gate(
+                arguments.base,
+                arguments.head,
+                base_bundle=arguments.base_backbone,
+                suite=arguments.suite,
+                budget_s=arguments.budget_s,
+                cores=arguments.cores,
+                show=tell,
+                **shared,
+            )
     return _tell(comparison, arguments)
+
+
+@contextmanager
+def _failures_told(arguments: argparse.Namespace) -> Iterator[None]:
+    """Whoever reads the files that were asked for reads of an error in it too."""
+    from fieldshot.bench import summary
+
+    try:
+        yield
+    except FieldshotError as error:
+        texts = summary.failed(error)
+        if arguments.markdown:
+            with arguments.markdown.open("a", encoding="utf-8") as file:
+                file.write(texts["markdown"])
+        if arguments.junit:
+            arguments.junit.write_text(texts["junit"], "utf-8")
+        if arguments.json not in (None, "-"):
+            Path(arguments.json).write_text(texts["json"], "utf-8")
+        raise
 
 
 def _tell(comparison: Comparison, arguments: argparse.Namespace) -> int:
@@ -221,7 +247,7 @@ def _tell(comparison: Comparison, arguments: argparse.Namespace) -> int:
         print_json(summary.to_json(comparison), arguments.json)
     if arguments.json != "-":
         print_table(summary.header(comparison), list(summary.rows(comparison)))
-        print(summary.CLOCKS)
+        print(summary.clocks(comparison))
         for line in [*comparison.notes, *(f"{name} left out: {why}" for name, why in comparison.absent.items())]:
             print(shown(line))
         for of in comparison.verdicts:

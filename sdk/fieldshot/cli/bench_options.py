@@ -120,7 +120,9 @@ def check_files(arguments: argparse.Namespace, kind: str = "", *, inputs: tuple[
         for name in ("json", "junit", "markdown", "out", "history")
         if name not in inputs and (path := getattr(arguments, name, None)) not in (None, "-")
     }
-    for path in outputs.values():
+    for name, path in outputs.items():
+        if path == Path():  # what an empty word becomes
+            raise OptionError(f"--{name} must name a file (got an empty name)", hint="is the variable set?")
         check_apart(path, others)
         others.append(path)
     if "json" in outputs:

@@ -64,16 +64,21 @@ def test_what_a_side_does_not_have_is_left_out(
     pictures = chosen(None, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("fieldshot.bench.deciding.MOST", 1)
+        patch.setitem(gate_sides.__globals__, "FEWEST", 1)
         patch.setattr("fieldshot.bench.running._per_process", lambda cold, names: {})  # a system that tells no memory
         found = gate_sides(base, head, pictures, suite="predict,adapt,memory")
     assert list(found.absent) == ["adapt", "memory"]
     assert "base: AttributeError" in found.absent["adapt"]
     assert [(of.name, of.verdict) for of in found.verdicts] == [("predict", "inconclusive")]
-    with pytest.raises(MeasurementError, match=r"nothing could be compared \(got 0.001 s.*allow it more time"):
+    with pytest.raises(
+        MeasurementError, match=r"6 rounds, or nothing can be decided \(got 0.001 s.*allow it more time"
+    ):
         gate_sides(base, head, pictures, suite="predict,adapt", budget_s=1e-3)
     with pytest.raises(MeasurementError, match=r"nothing could be compared \(got adapt: base: AttributeError"):
         gate_sides(base, head, pictures, suite="adapt")
-    with pytest.raises(MeasurementError, match=r"must run its stages \(got: AttributeError: .*adapt.*leave out with"):
+    with pytest.raises(
+        MeasurementError, match=r"adapt must run \(got AttributeError: .* in stages.py, line.*leave it out"
+    ):
         gate_sides(head, base, pictures, suite="predict,adapt")
 
 
@@ -91,11 +96,17 @@ def test_a_side_that_fails(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_gated(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="a wheel, a result or a commit"):
+    with pytest.raises(OptionError, match=r"a commit of the repository here \(got 'no-such-commit'\).*spelling"):
         gate("no-such-commit")
     (tmp_path / "a.whl").write_bytes(b"no zip")
     with pytest.raises(OptionError, match="wheel that can be read"):
         gate(tmp_path / "a.whl")
+    with zipfile.ZipFile(tmp_path / "other.whl", "w") as wheel:
+        wheel.writestr("other/__init__.py", "")
+    with pytest.raises(OptionError, match=r"must hold fieldshot \(got .*other\.whl\)"):
+        gate(tmp_path / "other.whl")
+    with pytest.raises(OptionError, match="a file or folder"):
+        gate(tmp_path)
     side = prepare(None, tmp_path / "side")
     with pytest.raises(OptionError, match="budget_s must be above 0"):
         gate_sides(side, side, [], budget_s=0)
@@ -192,7 +203,7 @@ def test_a_result_of_few_rounds_decides_nothing_without_a_reason(
     monkeypatch.setattr("fieldshot.bench.comparing.run", None)
     enough, other = (dataclasses.replace(make_result({"decode": 2.0}), board=board_facts()) for _ in range(2))
     other.facts["pictures"] = "drawn"
-    with pytest.raises(OptionError, match=r"of the same pictures \(got drawn, here 1, [0-9a-f]{12}\)"):
+    with pytest.raises(OptionError, match=r"of the same pictures \(got drawn, here 1 files, digest [0-9a-f]{12}\)"):
         gate_result(other, pictures=[Path("a.png")])
     assert "pictures differs: drawn and None" in compare(other, enough).notes
     with pytest.raises(MissingFileError, match="thresholds must lie in a file"):

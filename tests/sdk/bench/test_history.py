@@ -27,7 +27,8 @@ def history(make_result: Make, tmp_path: Path) -> Path:
     """Twelve commits, from the seventh on decoding takes a fifth longer."""
     path = tmp_path / "board.jsonl"
     for number in range(12):
-        times = {"decode": 2.0 * (1.2 if number >= 6 else 1), "network": 3.0, "recognize": 7.0, "memory": 100.0}
+        times = {"decode": 2.0 * (1.2 if number >= 6 else 1), "preprocess": 0.5, "network": 3.0, "predict": 0.1}
+        times |= {"recognize": 7.0, "memory": 100.0}
         result = make_result(times, rounds=3, seed=number, commit=f"c{number:03}", when=f"2026-01-{number + 1:02}")
         append(result, path)
     return path
@@ -58,9 +59,13 @@ def test_where_a_gpu_takes_part_the_wall_is_watched(make_result: Make, tmp_path:
             for of in result.stages[0].rounds
         ]
         facts = {**result.facts, "head": "CUDA, Orin (sm_87)"}
-        append(dataclasses.replace(result, facts=facts, stages=[Measured("recognize", "ms", rounds)]), tmp_path / "a")
+        parts = make_result({"decode": 0.5, "preprocess": 0.1, "network": 1.0, "predict": 0.1}).stages
+        append(
+            dataclasses.replace(result, facts=facts, stages=[Measured("recognize", "ms", rounds), *parts]),
+            tmp_path / "a",
+        )
     entries = load_history(tmp_path / "a")
-    (point,) = entries[0].stages.values()
+    point = entries[0].stages["recognize"]
     assert point.gpu == pytest.approx(0.7)
     assert entries[0].watched("recognize") == point.p50
     assert point.low <= point.p50 <= point.high
@@ -127,7 +132,7 @@ def test_page(history: Path, make_result: Make, tmp_path: Path) -> None:
     other = make_result({"decode": 9.0}, board={"board": "Board <2>"}, commit="<x>")
     append(other, history)
     text = written(load_history(history), tmp_path / "out/latency.html")
-    assert text.count("<svg") == 6  # four benchmarks and the parts of a recognition; one benchmark of the other board
+    assert text.count("<svg") == 8  # six benchmarks and the parts of a recognition; one benchmark of the other board
     assert "+20 % c006" in text or "+19 % c006" in text or "+21 % c006" in text
     assert "Board &lt;2&gt;" in text
     assert "<x>" not in text
@@ -198,11 +203,12 @@ def test_a_stage_that_is_measured_no_longer_keeps_its_chart(history: Path, make_
     text = written(load_history(history), tmp_path / "latency.html")
     assert "recognize (not in the latest)" in text
     assert "decode (not" not in text
-    assert text.count("<svg") == 4
+    assert text.count("<svg") == 6
 
 
 def test_parts_that_take_more_than_the_whole(make_result: Make, tmp_path: Path) -> None:
-    append(make_result({"decode": 3.0, "network": 5.0, "recognize": 6.0}), tmp_path / "a")
+    parts = {"decode": 3.0, "preprocess": 0.5, "network": 5.0, "predict": 0.1}
+    append(make_result({**parts, "recognize": 6.0}), tmp_path / "a")
     text = written(load_history(tmp_path / "a"), tmp_path / "latency.html")
     assert " ms together, more than the whole" in text
     assert "the rest" not in text

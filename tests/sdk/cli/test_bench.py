@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,21 @@ def test_compare(shell: Shell, results: tuple[Path, Path]) -> None:
     assert "<failure" in Path("a.xml").read_text()
     assert json.loads(Path("a.json").read_text())["verdicts"][0]["verdict"] == "slower"
     assert shell.json("bench", "compare", base, base)["headline"].startswith("Nothing is slower")
+
+
+def test_where_nothing_came_of_it_the_files_say_so(shell: Shell, results: tuple[Path, Path]) -> None:
+    base, _ = results
+    files = ["--junit", "a.xml", "--markdown", "a.md", "--json", "a.json"]
+    shell("bench", "compare", base, base, *files)
+    error = shell.fails("bench", "gate", "--base", "none.whl", *files)
+    assert "wheel that can be read" in error
+    (case,) = ElementTree.parse("a.xml").iter("error")
+    assert "wheel that can be read" in case.get("message")
+    assert "not compared" in Path("a.md").read_text()
+    assert "wheel that can be read" in json.loads(Path("a.json").read_text())["failed"]
+    shell("bench", "compare", base, base, *files)
+    assert not list(ElementTree.parse("a.xml").iter("error"))
+    assert "--markdown must name a file" in shell.fails("bench", "compare", base, base, "--markdown", "")
 
 
 def test_inconclusive_is_an_exit_code_of_its_own_where_asked(shell: Shell, results: tuple[Path, Path]) -> None:

@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,16 +31,28 @@ def main() -> None:
         answers.write(json.dumps(document) + "\n")
         answers.flush()
 
+    at_work = ["a recognition"]
     try:
-        _serve(answer)
+        _serve(answer, at_work)
     except Exception as error:
-        told = vars(error)
-        if "hint" in told:  # one of fieldshot's own, of whichever version: it says what must hold
-            answer({"failed": {"message": told["message"], "hint": told["hint"]}})
+        answer({"failed": _told(error, at_work[-1])})
         raise
 
 
-def _serve(answer: Callable[[Any], None]) -> None:
+def _told(error: Exception, at_work: str) -> dict[str, str]:
+    """What failed, for who measures: in the words of fieldshot's own errors, of whichever version, or where it did."""
+    told = vars(error)
+    if "hint" in told:
+        return {"message": told["message"], "hint": told["hint"]}
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(last.filename).name}, line {last.lineno}"
+    return {
+        "message": f"{at_work} must run (got {type(error).__name__}: {error}, in {where})",
+        "hint": "leave it out with --suite if it was removed on purpose",
+    }
+
+
+def _serve(answer: Callable[[Any], None], at_work: list[str]) -> None:
     order = json.loads(sys.stdin.readline())
     bench = Bench(
         Path(order["folder"]),
@@ -60,6 +73,7 @@ def _serve(answer: Callable[[Any], None]) -> None:
     # What it looks like where a version does not have something yet; from any other it is a defect.
     lacks = (AttributeError, ImportError, KeyError, TypeError) if order["lacking"] else ()
     for name in order["stages"]:
+        at_work.append(name)
         try:
             ready[name] = STAGES[name](bench)
             call_ns[name] = _warm_up(ready[name])
@@ -76,6 +90,7 @@ def _serve(answer: Callable[[Any], None]) -> None:
     for line in sys.stdin:
         plan = json.loads(line)
         bench.turn = plan["turn"]
+        at_work.append(plan["stage"])
         answer(_block(ready[plan["stage"]], plan, work, heap))
         gc.collect(0)
 
