@@ -77,7 +77,7 @@ def test_what_a_side_does_not_have_is_left_out(
     with pytest.raises(MeasurementError, match=r"nothing could be compared \(got adapt: base: AttributeError"):
         gate_sides(base, head, pictures, suite="adapt")
     with pytest.raises(
-        MeasurementError, match=r"adapt must run \(got AttributeError: .* in stages.py, line.*leave it out"
+        MeasurementError, match=r"adapt must run \(got AttributeError: .* in fewshot.py, line.*leave it out"
     ):
         gate_sides(head, base, pictures, suite="predict,adapt")
 
