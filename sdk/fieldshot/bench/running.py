@@ -97,7 +97,7 @@ def run(
             )
         turns = {name: each["turns"] for name, each in plans.items()}
         for number in range(rounds):
-            with Worker(side, list(plans), files, cores=where, seed=number) as worker:
+            with Worker(side, list(plans), files, cores=where, seed=number, cold=_any_cold(names)) as worker:
                 for name, blocks in _turns({"head": worker}, plans, turns)["head"].items():
                     measured[name].append(_round(blocks))
                 for name, values in _per_process(worker.about["cold"], names).items():
@@ -179,6 +179,7 @@ class Pair:
     def measure(self, number: int, names: Sequence[str]) -> dict[str, Samples]:
         """Blocks of one more round, by side and benchmark, A B B A; of what is measured once, (wall, cpu)."""
         stages = [name for name in self.plans if name in names]
+        cold = _any_cold(names)
         # The time of a round is shared out among what is still open.
         share = min(4, len(self.plans) / max(1, len(stages)))
         turns = {name: int(share * self.plans[name]["turns"]) // 2 * 2 for name in stages}
@@ -186,7 +187,7 @@ class Pair:
         with ExitStack() as stack:
             workers = {
                 key: stack.enter_context(
-                    Worker(self._sides[key], stages, self._pictures, cores=self._cores, seed=number)
+                    Worker(self._sides[key], stages, self._pictures, cores=self._cores, seed=number, cold=cold)
                 )
                 for key in order
             }
@@ -215,6 +216,10 @@ def _round(blocks: Sequence[Mapping[str, Any]]) -> Round:
     wall, cpu, gpu = ([value / 1e6 for block in blocks for value in block[clock]] for clock in ("wall", "cpu", "gpu"))
     reference_ms = sorted(block["reference"] for block in blocks)[len(blocks) // 2] / 1e6
     return Round(wall, cpu, reference_ms, gpu if any(gpu) else [])
+
+
+def _any_cold(names: Sequence[str]) -> bool:
+    return any(name in PER_PROCESS for name in names)
 
 
 def _per_process(cold: Mapping[str, int] | None, names: Sequence[str]) -> dict[str, list[float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import subprocess
@@ -68,11 +69,17 @@ def prepare(
         If `source` is no wheel and no commit that holds the package.
     """
     root.mkdir(parents=True)
-    bundle = None if bundle is None else bundle.resolve()
+    side = _copied(source, root)._replace(bundle=None if bundle is None else bundle.resolve(), options=options)
+    # As installed: where the environment forbids to write bytecode, each process would compile it anew.
+    compileall.compile_dir(root / "fieldshot", quiet=2)
+    return side
+
+
+def _copied(source: str | os.PathLike[str] | None, root: Path) -> Side:
     here = Path(fieldshot.__file__).parent
     if source is None:
         shutil.copytree(here, root / "fieldshot", ignore=shutil.ignore_patterns("__pycache__"))
-        return Side(f"fieldshot {fieldshot.__version__}, as installed", root, bundle, options)
+        return Side(f"fieldshot {fieldshot.__version__}, as installed", root)
     name = os.fspath(source)
     if name.endswith(".whl"):
         try:
@@ -86,7 +93,7 @@ def prepare(
             raise OptionError(
                 f"a wheel must hold fieldshot (got {name})", hint="`pip wheel --no-deps .` in a clone of it makes one"
             )
-        return Side(Path(name).name, root, bundle, options)
+        return Side(Path(name).name, root)
     commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").stdout.decode().strip()
     if not commit:
         got = f"{name!r}, a file or folder" if Path(name).exists() else repr(name)
@@ -106,7 +113,7 @@ def prepare(
     archive.unlink()
     _build(tree, here / "kernels")
     (tree / "sdk" / "fieldshot").rename(root / "fieldshot")
-    return Side(f"{name} ({commit[:12]})", root, bundle, options)
+    return Side(f"{name} ({commit[:12]})", root)
 
 
 def _git(*words: str) -> subprocess.CompletedProcess[bytes]:

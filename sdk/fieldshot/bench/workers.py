@@ -42,6 +42,8 @@ class Worker:
     side : Side
     stages : sequence of str
         What it prepares.
+    cold : bool
+        Whether it measures its start, and what it holds then.
     pictures : sequence of Path
     cores : set of int or None
         Where it may run; None: anywhere.
@@ -55,7 +57,7 @@ class Worker:
     Attributes
     ----------
     about : dict
-        `cold` (None in the first process of a side), `absent` stages with the reason, `call_ns` of each stage, that of
+        `cold` (None where it was not measured), `absent` stages with the reason, `call_ns` of each stage, that of
         the `reference` workload, `facts`.
 
     Raises
@@ -72,6 +74,7 @@ class Worker:
         *,
         cores: set[int] | None,
         seed: int,
+        cold: bool = False,
         lacking: bool = False,
         counter: Sequence[str] = (),
     ) -> None:
@@ -98,6 +101,7 @@ class Worker:
             pictures=[os.fspath(path) for path in pictures],
             options=dict(side.options),
             stages=list(stages),
+            cold=cold,
             lacking=lacking,
             counted=bool(counter),
             gallery=os.fspath(side.root / "bench.gallery"),

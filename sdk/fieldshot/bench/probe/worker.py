@@ -65,7 +65,12 @@ def _serve(answer: Callable[[Any], None], at_work: list[str]) -> None:
         mark_calls(bench, order["stages"])
         answer({"facts": {"package": _package()}})
         return
-    cold = _cold(bench, order["spawned_ns"])
+    cold = None
+    if not bench.gallery.exists():  # the first process of a side makes it for the others
+        bench.recognizer("first").close()
+        (bench.folder / "first.gallery").replace(bench.gallery)
+    elif order["cold"]:
+        cold = _cold(bench, order["spawned_ns"])
     watch_devices()
     ready: dict[str, Stage] = {}
     call_ns: dict[str, int] = {}
@@ -95,14 +100,10 @@ def _serve(answer: Callable[[Any], None], at_work: list[str]) -> None:
         gc.collect(0)
 
 
-def _cold(bench: Bench, spawned_ns: int) -> dict[str, int] | None:
+def _cold(bench: Bench, spawned_ns: int) -> dict[str, int]:
     """From the start of the process to the first recognition, in ns, and the bytes that it holds then."""
     from fieldshot.recognizer import Recognizer
 
-    if not bench.gallery.exists():  # the first process of a side makes it for the others
-        bench.recognizer("first").close()
-        (bench.folder / "first.gallery").replace(bench.gallery)
-        return None
     # A gallery keeps to its precision by itself.
     engine: dict[str, Any] = {name: value for name, value in bench.options.items() if name == "engine"}
     with Recognizer.open(bench.gallery, backbone=bench.bundle, **engine) as recognizer:
