@@ -78,7 +78,7 @@ def prepare(
 def _copied(source: str | os.PathLike[str] | None, root: Path) -> Side:
     here = Path(fieldshot.__file__).parent
     if source is None:
-        shutil.copytree(here, root / "fieldshot", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(here, root / "fieldshot")
         return Side(f"fieldshot {fieldshot.__version__}, as installed", root)
     name = os.fspath(source)
     if name.endswith(".whl"):
