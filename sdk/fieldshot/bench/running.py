@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import median
 from types import MappingProxyType
 from typing import Any
 
@@ -214,7 +215,7 @@ def _turns(workers: Mapping[str, Worker], plans: Mapping[str, Any], turns: Mappi
 
 def _round(blocks: Sequence[Mapping[str, Any]]) -> Round:
     wall, cpu, gpu = ([value / 1e6 for block in blocks for value in block[clock]] for clock in ("wall", "cpu", "gpu"))
-    reference_ms = sorted(block["reference"] for block in blocks)[len(blocks) // 2] / 1e6
+    reference_ms = median(block["reference"] for block in blocks) / 1e6
     return Round(wall, cpu, reference_ms, gpu if any(gpu) else [])
 
 
