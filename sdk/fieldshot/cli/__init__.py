@@ -57,8 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
             plugin.load()(commands)
         except Exception as error:  # a broken plug-in must not keep a device from recognising
             _log.warning("command %s cannot be loaded: %s", plugin.name, error)
-    for command in commands.choices.values():
-        command.add_argument("--debug", action="store_true", help="log more, and show where an error arose")
+    console.add_debug(commands)
     return parser
 
 
@@ -88,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "run" not in arguments:
             parser.print_help()
             return 0
-        debug = arguments.debug
+        debug = "debug" in arguments
         _log.setLevel(logging.DEBUG if debug else logging.WARNING)
         code: int = arguments.run(arguments) or 0
         sys.stdout.flush()

@@ -22,7 +22,7 @@ from fieldshot.cli.bench_options import (
     pictures,
     stated,
 )
-from fieldshot.cli.console import add_command, print_json, print_table, progress, shown, tell
+from fieldshot.cli.console import add_command, add_debug, print_json, print_table, progress, shown, tell
 from fieldshot.errors import FieldshotError
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def register(commands: Commands) -> None:
     budget.add_argument("--cores", type=int, metavar="N", help="cores that they may use (default: all)")
     add_json(budget)
     budget.set_defaults(default_of=budget.get_default)
+    add_debug(below)
 
 
 def _bench(arguments: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_command",
+    "add_debug",
     "complain",
     "prepare",
     "print_facts",
@@ -53,6 +54,17 @@ def add_command(commands: Commands, name: str, run: Run, *, help: str, examples:
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def add_debug(commands: Commands) -> None:
+    """Add --debug to all commands there are, whoever registered them; below one that has it too, either will do."""
+    for command in commands.choices.values():
+        command.add_argument(
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="log more, and show where an error arose",
+        )
 
 
 def shown(text: str | os.PathLike[str]) -> str:

@@ -174,6 +174,7 @@ def test_options_that_nothing_would_read(shell: Shell, results: tuple[Path, Path
         assert f"{words[0]} must stand after compare" in shell.err
     assert not Path("c").exists()
     shell("bench", "--debug", "compare", base, base)
+    shell("bench", "compare", base, base, "--debug")
     for words in (("--suite", "predict"), ("--base-backbone", "b"), ("--head", "HEAD")):
         assert f"{words[0]} must be left out" in shell.fails("bench", "gate", "--base", base, *words)
     Path("budget.json").write_text('{"*": {"predict": 1000}}')
