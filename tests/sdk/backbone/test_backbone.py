@@ -235,9 +235,10 @@ def test_without_tensorrt_the_error_says_what_to_install(tiny_bundle: Path, monk
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(MissingDependencyError, match=r"TensorRT 10.3 or newer must .*Hint: JetPack brings"):
         Backbone.load(tiny_bundle, engine="tensorrt")
+    monkeypatch.setattr("fieldshot.backbone.choice.find_device", lambda index: None)  # as where there is one
     auto = Backbone.load(tiny_bundle)
     assert auto.engine == "onnxruntime"
-    assert auto.info()["engine"]["passed over"].startswith("tensorrt: ")
+    assert auto.info()["engine"]["passed over"].startswith("tensorrt: TensorRT 10.3 or newer must be installed")
 
 
 def test_without_onnxruntime_the_error_says_what_to_install(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
