@@ -111,7 +111,7 @@ def bench_recognize(
 ) -> None:
     """Recognising a file among five classes of five costs at most 10 % over decoding, Pillow's resize and the network.
 
-    Over decoding and the network alone it costs about 1 ms: the resize, and Python that the network drove out of the
+    Over decoding and the network alone it costs 1 to 2 ms: the resize, and Python that the network drove out of the
     caches.
     """
     backbone, theirs = pair
