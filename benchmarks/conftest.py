@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from fieldshot import Backbone, __version__
 from fieldshot.bench.board import board_facts
+from fieldshot.bench.running import first_cores
+from fieldshot.bench.workers import pinned
 from host_build import build_host
 from real import real_data
 from turns import Compare, Side, Turns, in_turn
@@ -63,11 +64,8 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 @pytest.fixture
 def one_core() -> Iterator[None]:
     """One core and one thread for all sides."""
-    usable = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(usable)})
-    with threadpool_limits(1):
+    with pinned(first_cores(1)), threadpool_limits(1):
         yield
-    os.sched_setaffinity(0, usable)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fieldshot.bench.documents import read_json
 from fieldshot.bench.result import Result
-from fieldshot.bench.suites import PER_PROCESS, STAGES
+from fieldshot.bench.suites import SUITES
 from fieldshot.errors import OptionError
 
 __all__ = ["PARTS", "REST", "Check", "check", "read_budget"]
@@ -71,7 +71,7 @@ def read_budget(path: str | os.PathLike[str], board: Mapping[str, object]) -> di
             f" (got {', '.join(boards) or 'none'})",
             hint="add a part of that name, or * for any board",
         )
-    known = [*STAGES, *PER_PROCESS]
+    known = SUITES["full"]
     for name, allowed in found.items():
         if name not in known:
             raise OptionError(f"{place} must name benchmarks (got {name!r})", hint=f"they are {', '.join(known)}")

@@ -165,7 +165,7 @@ class Pair:
         call_ns: dict[str, int] = {}
         self.absent: dict[str, str] = {}
         self.facts: dict[str, Any] = {}
-        for key, side in self._sides.items():  # processes that only make what the next find: galleries, .pyc files
+        for key, side in self._sides.items():  # processes that only make galleries, which the next find
             # Base may be older than a stage; what it can do, head must do too.
             wanted = [name for name in stages if name not in self.absent]
             lacking = key == "base"

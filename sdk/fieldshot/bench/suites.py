@@ -42,7 +42,7 @@ def stages_of(suite: str) -> list[str]:
         If there is no such suite or benchmark.
     """
     names = SUITES.get(suite) or [name.strip() for name in suite.split(",")]
-    known = [*STAGES, *PER_PROCESS]
+    known = SUITES["full"]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise OptionError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -82,23 +81,18 @@ def junit(comparison: Comparison) -> str:
     failures = len(comparison.slower)
     skipped = sum(of.verdict == INCONCLUSIVE for of in comparison.verdicts)
     cases = "".join(_case(of, _instructions(comparison, of.name)) for of in comparison.verdicts)
+    counts = f'tests="{len(comparison.verdicts)}" failures="{failures}" errors="0" skipped="{skipped}"'
+    return _testsuite(f'{counts} time="{comparison.took_s:.3f}"', cases)
+
+
+def failed(error: Exception) -> tuple[str, str, dict[str, Any]]:
+    """As `markdown`, `junit` and `to_json`, where nothing came of it: what an earlier run wrote must not stay."""
+    case = _testcase("gate", f"<error message={quoteattr(str(error))}/>")
     return (
-        '<?xml version="1.0" encoding="utf-8"?>\n'
-        f'<testsuites><testsuite name="fieldshot bench" tests="{len(comparison.verdicts)}" failures="{failures}"'
-        f' errors="0" skipped="{skipped}" time="{comparison.took_s:.3f}">\n{cases}</testsuite></testsuites>\n'
+        f"### Latency: not compared\n\n{error}\n",
+        _testsuite('tests="1" failures="0" errors="1" skipped="0"', case),
+        {"fieldshot": "comparison", "failed": str(error)},
     )
-
-
-def failed(error: Exception) -> dict[str, str]:
-    """What stands for each document where nothing came of it: one of an earlier run would be taken for it."""
-    return {
-        "markdown": f"### Latency: not compared\n\n{error}\n",
-        "junit": '<?xml version="1.0" encoding="utf-8"?>\n'
-        '<testsuites><testsuite name="fieldshot bench" tests="1" failures="0" errors="1" skipped="0">\n'
-        f'  <testcase classname="fieldshot.bench" name="gate"><error message={quoteattr(str(error))}/></testcase>\n'
-        "</testsuite></testsuites>\n",
-        "json": json.dumps({"fieldshot": "comparison", "failed": str(error)}) + "\n",
-    }
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
@@ -115,6 +109,17 @@ def _instructions(comparison: Comparison, name: str) -> str:
     return f"{100 * (head / base - 1):+.2f}" if base else ""
 
 
+def _testsuite(counts: str, cases: str) -> str:
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        f'<testsuites><testsuite name="fieldshot bench" {counts}>\n{cases}</testsuite></testsuites>\n'
+    )
+
+
+def _testcase(name: str, inside: str) -> str:
+    return f'  <testcase classname="fieldshot.bench" name={quoteattr(name)}>{inside}</testcase>\n'
+
+
 def _case(of: Verdict, instructions: str) -> str:
     told = f"{of.ratio:.3f} times as long, {of.low:.3f} to {of.high:.3f}, threshold {1 + of.threshold:.2f}"
     if instructions:
@@ -124,7 +129,4 @@ def _case(of: Verdict, instructions: str) -> str:
         inside = f"<failure message={quoteattr(f'slower: {told}')}/>"
     elif of.verdict == INCONCLUSIVE:
         inside = f"<skipped message={quoteattr(f'inconclusive: {told}; {of.advice}')}/>"
-    return (
-        f'  <testcase classname="fieldshot.bench" name={quoteattr(of.name)}>{inside}'
-        f"<system-out>{escape(f'{of.verdict}: {told}')}</system-out></testcase>\n"
-    )
+    return _testcase(of.name, f"{inside}<system-out>{escape(f'{of.verdict}: {told}')}</system-out>")

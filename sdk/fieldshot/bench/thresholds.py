@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fieldshot.bench.documents import read_json
-from fieldshot.bench.suites import PER_PROCESS, STAGES
+from fieldshot.bench.suites import SUITES
 from fieldshot.errors import OptionError
 
 __all__ = ["read_thresholds"]
@@ -46,7 +46,7 @@ def _read(path: Path) -> dict[str, float]:
     numbers = read_json(path, "thresholds")
     if not isinstance(numbers, dict):
         raise OptionError(f"{path} must be a JSON object (got another value)", hint='{"": 0.08, "recognize": 0.05}')
-    known = ["", *STAGES, *PER_PROCESS]
+    known = ["", *SUITES["full"]]
     unknown = [key for key in numbers if key not in known]
     if unknown:
         raise OptionError(

@@ -17,7 +17,7 @@ from typing import Any
 from fieldshot.bench.sides import Side
 from fieldshot.errors import MeasurementError
 
-__all__ = ["BOOT", "Worker"]
+__all__ = ["BOOT", "Worker", "pinned"]
 
 PROBE = Path(__file__).with_name("probe")
 
@@ -85,7 +85,7 @@ class Worker:
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": str(seed)}
         started_ns = time.monotonic_ns()
         command = [*counter, sys.executable, "-c", BOOT + (side.entry or "main()"), str(PROBE)]
-        with _pinned(cores):
+        with pinned(cores):
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -166,7 +166,7 @@ class Worker:
 
 
 @contextmanager
-def _pinned(cores: set[int] | None) -> Iterator[None]:
+def pinned(cores: set[int] | None) -> Iterator[None]:
     """Within it this thread, and the processes that it starts, run on these cores."""
     if cores is None or not hasattr(os, "sched_setaffinity"):
         yield

@@ -224,26 +224,26 @@ def _failures_told(arguments: argparse.Namespace) -> Iterator[None]:
     try:
         yield
     except FieldshotError as error:
-        texts = summary.failed(error)
-        if arguments.markdown:
-            with arguments.markdown.open("a", encoding="utf-8") as file:
-                file.write(texts["markdown"])
-        if arguments.junit:
-            arguments.junit.write_text(texts["junit"], "utf-8")
+        markdown, junit, document = summary.failed(error)
+        _write(arguments, markdown, junit)
         if arguments.json not in (None, "-"):
-            Path(arguments.json).write_text(texts["json"], "utf-8")
+            print_json(document, arguments.json)
         raise
+
+
+def _write(arguments: argparse.Namespace, markdown: str, junit: str) -> None:
+    if arguments.markdown:
+        with arguments.markdown.open("a", encoding="utf-8") as file:
+            file.write(markdown)
+    if arguments.junit:
+        arguments.junit.write_text(junit, "utf-8")
 
 
 def _tell(comparison: Comparison, arguments: argparse.Namespace) -> int:
     """Print and write a comparison; the exit code."""
     from fieldshot.bench import deciding, summary
 
-    if arguments.markdown:
-        with arguments.markdown.open("a", encoding="utf-8") as file:
-            file.write(summary.markdown(comparison))
-    if arguments.junit:
-        arguments.junit.write_text(summary.junit(comparison), "utf-8")
+    _write(arguments, summary.markdown(comparison), summary.junit(comparison))
     if arguments.json:
         print_json(summary.to_json(comparison), arguments.json)
     if arguments.json != "-":

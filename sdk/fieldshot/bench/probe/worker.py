@@ -35,7 +35,7 @@ def main() -> None:
     try:
         _serve(answer, at_work)
     except Exception as error:
-        answer({"failed": _told(error, at_work[-1])})
+        answer({"failed": _told(error, at_work[0])})
         raise
 
 
@@ -78,7 +78,7 @@ def _serve(answer: Callable[[Any], None], at_work: list[str]) -> None:
     # What it looks like where a version does not have something yet; from any other it is a defect.
     lacks = (AttributeError, ImportError, KeyError, TypeError) if order["lacking"] else ()
     for name in order["stages"]:
-        at_work.append(name)
+        at_work[0] = name
         try:
             ready[name] = STAGES[name](bench)
             call_ns[name] = _warm_up(ready[name])
@@ -95,7 +95,7 @@ def _serve(answer: Callable[[Any], None], at_work: list[str]) -> None:
     for line in sys.stdin:
         plan = json.loads(line)
         bench.turn = plan["turn"]
-        at_work.append(plan["stage"])
+        at_work[0] = plan["stage"]
         answer(_block(ready[plan["stage"]], plan, work, heap))
         gc.collect(0)
 
