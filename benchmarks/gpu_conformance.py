@@ -35,6 +35,8 @@ SHAPES: list[tuple[list[int], int, dict[str, Any]]] = [
     ([20, 19], 64, {}),
     ([20, 21], 65, {}),
     ([30, 1, 40], 130, {}),
+    ([30, 1, 40], 130, {"keep": 10}),
+    ([90, 2, 110], 210, {"keep": 60}),
     ([9, 1], 3, {"moment": True}),
     ([40, 30, 2], 24, {"moment": True}),
     ([50] * 3, 67, {"moment": True, "keep": 10}),
@@ -46,6 +48,7 @@ LARGE: list[tuple[list[int], int, dict[str, Any]]] = [
     ([84, 85], 512, {}),  # the most that one block holds in 227 KiB is 169
     ([85, 85], 512, {}),
     ([10] * 50, 512, {}),
+    ([64] * 16, 1024, {"keep": 32}),
     ([64] * 16, 1024, {}),
     ([100, 100], 64, {"moment": True}),
     ([1] * 600, 96, {"moment": True}),

@@ -103,7 +103,7 @@ class Bench:
     def large_fit(self, ways: int, shots: int, D: int) -> Case:
         Z = self.random.gamma(2.0, size=(ways * shots, D)).astype(np.float32)
         y = np.repeat(np.arange(ways), shots)
-        keep = max(2, min(64, 2048 // ways, shots))
+        keep = max(2, min(64, -(-512 // ways), shots))
         starts = np.arange(0, ways * shots + 1, shots, dtype=np.int32)
         ops = find_ops("cuda")
         U, sums = ops.absorb(Z, starts)

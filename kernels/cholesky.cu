@@ -3,16 +3,17 @@
 // `assemble` lays out one matrix `system` of n columns: H (n, n), below it the right-hand rows b. The blocked Cholesky
 // factorisation carried on below H turns each row b into b L^-T: forward substitution comes with the factor.
 //
-//   samples up to D (dual)   n = N   H = R R^T + ridge I         rows: K of A R^T, then identity (N, n): L^-T
-//   more than D (primal)     n = D   H = S + ridge I             rows: K of A, then residuals (M, n)
+//   samples up to D (dual)   n = N   H = R R^T + ridge I         rows: the last M of the identity, then K of A R^T
+//   more than D (primal)     n = D   H = S + ridge I             rows: K of A, then M residuals
 //                                    S = moment - sum_k n_k mu_k mu_k^T + sum_k n_k s_k^2 a_k a_k^T (pull.cuh)
 //   adapt                    n = N or D                          rows: identity
 //
 // For each block column of 64: `cholesky_diagonal` factors its diagonal block and inverts it (one block, in shared
 // memory), `cholesky_panel` multiplies the rows below by that inverse (a warp four rows) and keeps them in panels as
 // well, `cholesky_update` subtracts their products from the columns to the right (a block a 64 x 64 tile). Rows of the
-// identity are zero up to their own block and are left out until then.
-// Floor: n^3 / 6 + (rows - n) n^2 / 2 float64 operations, 3 n / 64 launches.
+// identity are zero up to their own block and are left out until then: those of the samples to be held out, M of N, lie
+// last and cost M^3 / 6.
+// Floor: n^3 / 6 + (rows - n - M) n^2 / 2 + M^3 / 6 float64 operations, 3 n / 64 launches.
 
 #include "factor.cuh"
 #include "tile.cuh"
@@ -44,10 +45,10 @@ KERNEL(assemble, SystemParams) {
   }
   for (int i = p.n + block() * WARPS + warp(); i < p.rows; i += blocks() * WARPS) {
     double* row = p.system + (size_t)i * p.n;
-    if (i >= p.identity) {
-      for (int j = warp_lane(); j < p.n; j += WARP) row[j] = i - p.identity == j;
+    if (i < p.n + p.identity) {
+      for (int j = warp_lane(); j < p.n; j += WARP) row[j] = j == i - p.identity;
     } else if (p.right) {
-      for (int j = warp_lane(); j < p.n; j += WARP) row[j] = p.right[(size_t)(i - p.n) * p.n + j];
+      for (int j = warp_lane(); j < p.n; j += WARP) row[j] = p.right[(size_t)(i - p.n - p.identity) * p.n + j];
     }
   }
 }
@@ -69,15 +70,15 @@ KERNEL(cholesky_diagonal, SystemParams) {
     for (int j = warp_lane(); j < w; j += WARP) p.inverse[i * w + j] = L[j * w + i];
 }
 
-// Whether row i, and those after it, are of the identity's that are still zero in the block column `start`.
-DEVICE bool untouched(const SystemParams& p, int i) {
-  return i >= p.identity && (i - p.identity) / TILE > p.start / TILE;
-}
-
 // Where number k of row i below a whole block column is in the panels.
 DEVICE double* in_panels(const SystemParams& p, int i, int k) {
   const int below = i - p.start - TILE;
   return p.panels + ((size_t)(below / TILE) * TILE + k) * TILE + below % TILE;
+}
+
+// The block column in which the tile of rows from i on begins: before it, rows of the identity are zero, and left out.
+DEVICE int begin(const SystemParams& p, int i) {
+  return i >= p.n && i + TILE <= p.n + p.identity ? (i - p.identity) / TILE * TILE : 0;
 }
 
 KERNEL(cholesky_panel, SystemParams) {
@@ -86,7 +87,7 @@ KERNEL(cholesky_panel, SystemParams) {
   double* mine = old + warp() * ROWS * TILE;
   for (int base = first + block() * WARPS * ROWS; base < p.rows; base += blocks() * WARPS * ROWS) {
     const int i = base + warp() * ROWS, count = p.rows - i < ROWS ? p.rows - i : ROWS;
-    const bool active = count > 0 && !untouched(p, i - (i - first) % TILE);  // by tiles, which `cholesky_update` reads
+    const bool active = count > 0 && begin(p, i - (i - first) % TILE) <= p.start;
     double* row = p.system + (size_t)i * p.n + p.start;
     if (active)
       for (int r = 0; r < ROWS; ++r)
@@ -115,7 +116,7 @@ KERNEL(cholesky_update, SystemParams) {
   for (int task = block(); task < across * down; task += blocks()) {
     const int row = first + task / across * TILE, column = first + task % across * TILE;
     if (column > row) continue;  // above the diagonal
-    if (untouched(p, row)) continue;
+    if (begin(p, row) > p.start) continue;
     const int height = p.rows - row, width = p.n - column;
     const Place to = {p.system + (size_t)row * p.n + column, (size_t)p.n, height, width, row - column};
     Tile<double> tile;

@@ -93,7 +93,7 @@ struct ProductParams {
 };
 
 struct CentreParams {
-  const float* U;        // (M, D), samples to be held out
+  const float* U;        // (M, D), samples at hand
   const int* index;      // (M)
   const double* sums;    // (K, D)
   const double* counts;  // (K)
@@ -115,22 +115,25 @@ struct SystemParams {
   const double* counts;  // (K), with `moment`
   const double* centre;  // (n), with `moment`
   const double* pulls;   // (K), with `moment`
-  const float* right;    // (identity - n, n), right-hand rows, or null where they are in `system` already
+  const float* right;    // (rows - n - identity, n), right-hand rows, or null where they are in `system` already
   double* inverse;       // scratch (64, 64)
   double* panels;        // scratch (rows / 64, 64, 64): the rows below the block column, in panels (tile.cuh)
   double* system;        // (rows, n)
   double ridge;
-  int n, rows, identity, K, start;  // identity: the first row of the identity; start: the block column at work
+  int n, rows, identity, K, start;  // identity: how many rows of it; start: the block column at work
 };
 
 struct BackParams {
+  const double* right;   // (K, n), right-hand rows of the factored system
   const double* system;  // (rows, n), factored
   double* solved;        // (K, n)
   int n, K;
 };
 
 struct GatherParams {
-  const double* system;  // (rows, n), factored
+  const double* rows;    // (M, n) of the factored system, of the samples or the identity
+  const double* solved;  // (K, n), dual case only
+  double* projected;     // (M, K), dual case only
   double* leverage;      // (M)
   double* between;       // (K, K); holds A A^T in the dual case before
   const double* half;    // (K, K), products of the forward rows; dual case only
@@ -140,7 +143,7 @@ struct GatherParams {
 
 struct WeightsParams {
   const float* rows;      // (K + N, D), offsets and pulled residuals, dual case only
-  const double* solved;   // P (N, K) in the dual case, else A H^-1 (K, D)
+  const double* solved;   // P^T (K, N) in the dual case, else A H^-1 (K, D)
   float* coefficients;    // scratch (K, K + N), dual case only
   const double* counts;   // (K)
   const double* between;  // (K, K)

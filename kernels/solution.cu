@@ -1,8 +1,8 @@
 // From the factored system (cholesky.cu) to a head.
 //
 //   `back`       rows y = b L^-T  ->  x = y L^-1 = b H^-1             (K, n), substitution from the last column on;
-//                primal only: in the dual case L^-T is at hand, and a product gives P = L^-T Y^T
-//   `gather`     dual: leverage = 1 - ridge |l_i|^2 with l_i the rows of L^-T,
+//                in the dual case, where b = A R^T, these are P^T with P = R H^-1 A^T (push-through)
+//   `gather`     dual: P of the samples held out, leverage = 1 - ridge |l_i|^2 with l_i the rows of L^-T,
 //                A H^-1 A^T = (A A^T - Y Y^T) / ridge (Woodbury);     primal: leverage = |y_i|^2
 //   `weights`    primal: scale g_k A H^-1;  dual: scale g_k / ridge (a_k - sum_i P[i,k] r_i), a sum over the samples
 //                by the factors of `coefficients`
@@ -24,7 +24,7 @@ KERNEL(back, BackParams) {
     for (int r = 0; r < RIGHT; ++r) y[r] = p.solved + (size_t)(first + r) * p.n;
     const int count = p.K - first < RIGHT ? p.K - first : RIGHT;
     for (int r = 0; r < count; ++r)
-      for (int j = lane(); j < p.n; j += LANES) y[r][j] = p.system[(size_t)(p.n + first + r) * p.n + j];
+      for (int j = lane(); j < p.n; j += LANES) y[r][j] = p.right[(size_t)(first + r) * p.n + j];
     sync();
     for (int i = p.n - 1; i > 0; --i) {
       const double* row = p.system + (size_t)i * p.n;
@@ -47,13 +47,15 @@ KERNEL(back, BackParams) {
 }
 
 KERNEL(gather, GatherParams) {
-  const int samples = p.n + p.K;  // the first row of the held-out samples, or of the identity
   for (int i = block() * WARPS + warp(); i < p.M; i += blocks() * WARPS) {
-    const double* row = p.system + (size_t)(samples + i) * p.n;
+    const double* row = p.rows + (size_t)i * p.n;
+    const int sample = p.n - p.M + i;  // the dual case's column of row i
     double square = 0;
-    for (int j = warp_lane(); j < p.n; j += WARP) square += row[j] * row[j];
+    for (int j = (p.dual ? sample : 0) + warp_lane(); j < p.n; j += WARP) square += row[j] * row[j];
     square = warp_sum(square);
     if (warp_lane() == 0) p.leverage[i] = p.dual ? 1 - p.ridge * square : square;
+    if (p.dual)
+      for (int k = warp_lane(); k < p.K; k += WARP) p.projected[(size_t)i * p.K + k] = p.solved[(size_t)k * p.n + sample];
   }
   if (p.dual)
     for (int t = block() * LANES + lane(); t < p.K * p.K; t += blocks() * LANES)
@@ -65,7 +67,7 @@ KERNEL(coefficients, WeightsParams) {
     const double factor = p.scale * p.counts[k] / (p.counts[k] + p.mean_prior) / p.ridge;
     float* row = p.coefficients + (size_t)k * (p.K + p.N);
     for (int l = warp_lane(); l < p.K; l += WARP) row[l] = l == k ? (float)factor : 0;
-    for (int i = warp_lane(); i < p.N; i += WARP) row[p.K + i] = (float)(-factor * p.solved[(size_t)i * p.K + k]);
+    for (int i = warp_lane(); i < p.N; i += WARP) row[p.K + i] = (float)(-factor * p.solved[(size_t)k * p.N + i]);
   }
 }
 

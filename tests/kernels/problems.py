@@ -31,19 +31,19 @@ def problem(
     mean: float = 2.0,
     covariance: float = 200.0,
 ) -> Problem:
-    """ReLU-like embeddings around a centre a class; `keep` samples a class to be held out, of a second moment."""
+    """ReLU-like embeddings around a centre a class, with `keep` samples of each to be held out."""
     rng = np.random.default_rng(seed)
     y = np.repeat(np.arange(len(counts)), counts)
     Z = np.maximum(rng.gamma(2.0, size=(len(counts), D))[y] + rng.normal(size=(len(y), D)), 0).astype(np.float32)
     starts = np.append(0, np.cumsum(counts)).astype(np.int32)
     U, sums = REFERENCE.absorb(Z, starts)
-    kept, kept_starts = U, starts
-    if moment and keep is not None:
-        sizes = [min(keep, count) for count in counts]
-        kept = np.concatenate([U[first : first + size] for first, size in zip(starts, sizes, strict=False)])
-        kept_starts = np.append(0, np.cumsum(sizes)).astype(np.int32)
+    sizes = [count if keep is None else min(keep, count) for count in counts]
+    held_out = np.concatenate([np.arange(first, first + size) for first, size in zip(starts, sizes, strict=False)])
+    others = [] if moment else np.setdiff1d(np.arange(len(U)), held_out)
+    at_hand = U[np.append(others, held_out).astype(int)]
     second = REFERENCE.moment(U) if moment else None
-    support = Support(kept, kept_starts, np.array(counts, np.float64), sums, second)
+    kept_starts = np.append(0, np.cumsum(sizes)).astype(np.int32)
+    support = Support(at_hand, kept_starts, np.array(counts, np.float64), sums, second)
     return Problem(Z, starts, support, Prior(mean, covariance, 0.1, 0.6, 2.0, 16.0 / D, 5.0))
 
 

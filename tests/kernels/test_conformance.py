@@ -36,6 +36,9 @@ SHAPES = [
     ([20, 19], 64, {}),  # the last that is small
     ([20, 21], 65, {}),  # the first that goes by blocks
     ([30, 1, 40], 130, {}),  # two blocks of 64, the second ragged
+    ([30, 1, 40], 130, {"keep": 10}),  # of the others some lie in other tiles, by blocks alone
+    ([90, 2, 110], 210, {"keep": 60}),  # rows of the identity in tiles that begin later
+    ([5, 9], 20, {"keep": 3}),
     ([9, 1], 3, {"moment": True}),
     ([40, 30, 2], 24, {"moment": True}),
     ([50] * 3, 67, {"moment": True, "keep": 10}),

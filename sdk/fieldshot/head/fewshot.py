@@ -39,8 +39,8 @@ _PULL = 0.05
 _TEMPERATURE, _TEMPERATURE_WEIGHT = 16.0, 5.0
 # What a head has once it has samples.
 _LEARNED = ("classes_", "n_features_in_", "open_set_", "threshold_", "adaptation_")
-# So many samples of all classes together are held out past D samples, so that a fit's time stays bounded.
-_HELD_OUT = 1024
+# So many samples of all classes together are held out at most, so that they cost little beside the rest of a fit.
+_HELD_OUT = 512
 
 
 class _Fitted(NamedTuple):

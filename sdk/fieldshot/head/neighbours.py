@@ -70,14 +70,15 @@ def neighbours(support: Support, solution: Solution) -> Neighbours | None:
         return None
     firsts = support.starts[:-1].astype(np.intp)
     kept = np.minimum(np.diff(support.starts), each)
-    rows = np.concatenate([np.arange(first, first + count) for first, count in zip(firsts, kept, strict=True)])
+    held_out = np.concatenate([np.arange(first, first + count) for first, count in zip(firsts, kept, strict=True)])
+    rows = held_out + (len(support.U) - support.held_out)
     samples, own = support.U[rows], support.index[rows]
     starts, counts = np.append(0, np.cumsum(kept)[:-1]).astype(np.intp), kept.astype(np.float64)
     cosines = samples @ samples.T
     np.fill_diagonal(cosines, -np.inf)
     left = np.where(np.arange(K) == own[:, None], counts - 1.0, counts)
     density = _log_density(cosines, starts, left)
-    logits = solution.temperature * solution.held_out[rows].astype(np.float64)
+    logits = solution.temperature * solution.held_out[held_out].astype(np.float64)
     balance = 1.0 / counts[own]
     balance /= balance.mean()
 

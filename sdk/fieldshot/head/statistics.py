@@ -67,17 +67,20 @@ def joined(one: ClassStatistics, other: ClassStatistics, ops: Ops) -> ClassStati
 def pooled(classes: Sequence[ClassStatistics], held_out: int, ops: Ops) -> Support:
     """What all classes remember, together.
 
-    Up to D samples the Gram matrix is the smaller one; past that the second moment is, and of the samples
-    only those to be held out are needed: `held_out` of all classes together, or two of each.
+    Up to D samples the Gram matrix is the smaller one; past that the second moment is, and of the samples only those to
+    be held out are needed. These are all where they are no more than `held_out`, else so many of all classes together,
+    or two of each.
     """
     counts = [s.count for s in classes]
     moments = [s.moment for s in classes if s.moment is not None]
-    everything = not moments and sum(counts) <= len(classes[0].total)
-    most = None if everything else max(2, min(_HELD_OUT_PER_CLASS, -(-held_out // len(classes))))
+    at_hand = not moments and sum(counts) <= len(classes[0].total)
+    few = at_hand and sum(counts) <= held_out
+    most = None if few else max(2, min(_HELD_OUT_PER_CLASS, -(-held_out // len(classes))))
     kept = [s.samples[:most] for s in classes]
-    starts = np.array([0, *accumulate(map(len, kept))], np.int32)
-    held = np.concatenate(kept), starts, np.array(counts, np.float64), np.array([s.total for s in classes])
-    if everything:
+    others = [s.samples[most:] for s in classes] if at_hand and not few else []
+    U, starts = np.concatenate([*others, *kept]), np.array([0, *accumulate(map(len, kept))], np.int32)
+    held = U, starts, np.array(counts, np.float64), np.array([s.total for s in classes])
+    if at_hand:
         return Support(*held, None)
     samples = [s.samples for s in classes if s.moment is None]
     moment = sum(moments[1:], start=moments[0]) if moments else None

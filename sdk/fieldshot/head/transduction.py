@@ -92,7 +92,7 @@ def _shares_among_centred(unlabelled: Float32, support: Support, prior: Prior, w
     samples = len(support.U) + len(unlabelled)
     centre = (support.sums.sum(axis=0) + unlabelled.sum(axis=0, dtype=np.float64)) / samples
     queries, U = (unit(rows - centre).astype(np.float32) for rows in (unlabelled, support.U))
-    sums = np.add.reduceat(U.astype(np.float64), support.starts[:-1], axis=0)
+    sums = np.eye(len(support.counts))[support.index].T @ U
     around = Support(U, support.starts, support.counts, sums, None)
     if len(support.U) == len(support.counts):
         prior = prior._replace(covariance=_ROUND)

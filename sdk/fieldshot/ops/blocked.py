@@ -1,7 +1,7 @@
 """A fit that outgrows one block's shared memory: the system H = L L^T of kernels/cholesky.cu, and what follows from it.
 
-M samples at hand, D embedding dimension, K classes; n is M where the Gram matrix of the samples is solved (dual), D
-where their second moment is (primal).
+N samples at hand, M of them to be held out, D embedding dimension, K classes; n is N where the Gram matrix of the
+samples is solved (dual), D where their second moment is (primal).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _RIGHT = 4  # kernels/solution.cu: rows that a block of `back` takes
 
 def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
     """Fine-tune by blocks of the system, in many launches."""
-    (M, D), K = support.U.shape, len(support.counts)
+    (N, D), K, M = support.U.shape, len(support.counts), support.held_out
     double, single = np.float64, np.float32
     with runner.call() as call:
         system = System(runner, call, support, prior)
@@ -31,26 +31,29 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
         bias = call.out(single, K)
         temperature, known, unknown = call.out(double, 1), call.out(double, M), call.out(double, M)
 
+        first = N - M  # of those to be held out
         cross, means = call.scratch(double, M, K), call.scratch(double, K, K)
-        system.product("float", system.U, system.means, cross, M, K, D)
+        system.product("float", system.U + 4 * first * D, system.means, cross, M, K, D)
         system.product("float", system.means, system.means, means, K, K, D)
-        n = system.factored(right=True)
-        forward = system.row(n)  # rows n to n + K of the system: offsets; those after them: samples, or the identity
-        projected, leverage = call.scratch(double, M, K), call.scratch(double, M)
-        system.product("double", system.row(n + K), forward, projected, M, K, n)
-        between, half = call.scratch(double, K, K), call.scratch(double, K, K)
+        n, identity = system.n, M if system.dual else 0
+        system.factored(identity, right=True)
+        offsets = system.row(n + identity)
+        samples = system.row(n if system.dual else n + K)  # or the identity in their stead
+        solved, projected = call.scratch(double, K, n), call.scratch(double, M, K)
+        leverage, between, half = call.scratch(double, M), call.scratch(double, K, K), call.scratch(double, K, K)
+        call.launch("back", -(-K // _RIGHT), right=offsets, system=system.matrix, solved=solved, n=n, K=K)
         if system.dual:
-            solved = projected
             system.product("float", system.offsets, system.offsets, between, K, K, D)
-            system.product("double", forward, forward, half, K, K, n)
+            system.product("double", offsets, offsets, half, K, K, n)
         else:
-            solved = call.scratch(double, K, n)
-            call.launch("back", -(-K // _RIGHT), system=system.matrix, solved=solved, n=n, K=K)
-            system.product("double", forward, forward, between, K, K, n)
+            system.product("double", samples, offsets, projected, M, K, n)
+            system.product("double", offsets, offsets, between, K, K, n)
         call.launch(
             "gather",
             -(-max(M, K) // runner.warps),
-            system=system.matrix,
+            rows=samples,
+            solved=solved,
+            projected=projected,
             leverage=leverage,
             between=between,
             half=half,
@@ -63,7 +66,7 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
         head: dict[str, Any] = {
             "rows": system.offsets if system.dual else None,
             "solved": solved,
-            "coefficients": call.scratch(single, K, K + M) if system.dual else None,
+            "coefficients": call.scratch(single, K, K + N) if system.dual else None,
             "counts": system.counts,
             "between": between,
             "centre": system.centre,
@@ -72,7 +75,7 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
             "scale": system.scale,
             "ridge": system.ridge,
             "mean_prior": prior.mean,
-            "N": M,
+            "N": N,
             "D": D,
             "K": K,
             "dual": int(system.dual),
@@ -81,15 +84,15 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
             call.launch("coefficients", -(-K // runner.warps), **head)
         call.launch("weights", -(-K // 4) * -(-D // 256) if system.dual else K, **head)
         call.launch("bias", -(-K // runner.warps), **head)
-        held_out = call.out(single, M, K)
+        held_out, index = call.out(single, M, K), system.index + 4 * first
         call.launch(
             "held_out",
             -(-M // runner.warps),
-            index=system.index,
+            index=index,
             counts=system.counts,
             pulls=system.pulls,
             cross=cross,
-            squares=system.squares,
+            squares=system.squares + 8 * first,
             means=means,
             projected=projected,
             leverage=leverage,
@@ -106,7 +109,7 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
             "temperature",
             1,
             held_out=held_out,
-            index=system.index,
+            index=index,
             starts=call.put(support.starts),
             counts=system.counts,
             means=means,
@@ -126,11 +129,11 @@ class System:
     """The system H = L L^T of a support in memory, solved by blocks: kernels/centre.cu and kernels/cholesky.cu."""
 
     def __init__(self, runner: Runner, call: Call, support: Support, prior: Prior) -> None:
-        (M, D), K = support.U.shape, len(support.counts)
+        (N, D), K = support.U.shape, len(support.counts)
         self.runner, self.call, self.K = runner, call, K
         self.dual = support.moment is None
-        self.n: int = M if self.dual else D
-        self.samples = M
+        self.n: int = N if self.dual else D
+        self.samples = N
         self.scale, self.ridge = _scale_and_ridge(support, prior)
         self.moment = call.put(support.moment)
         self.U, self.index = call.put(support.U), call.put(support.index)
@@ -138,10 +141,10 @@ class System:
         self.D = D
         self.centre, self.means = call.scratch(np.float64, D), call.scratch(np.float32, K, D)
         self.pulls = call.scratch(np.float64, K)
-        self.offsets = call.scratch(np.float32, K + M, D)
+        self.offsets = call.scratch(np.float32, K + N, D)
         self.residuals = self.offsets + 4 * K * D  # in one piece: the system's right-hand rows
-        self.panels = call.scratch(np.float32, -(-M // TILE), D, TILE) if self.dual else None
-        self.squares = call.scratch(np.float64, M)
+        self.panels = call.scratch(np.float32, -(-N // TILE), D, TILE) if self.dual else None
+        self.squares = call.scratch(np.float64, N)
         fields: dict[str, Any] = {
             "U": self.U,
             "index": self.index,
@@ -156,19 +159,18 @@ class System:
             "squares": self.squares,
             "pulls": self.pulls,
             "pull": prior.pull,
-            "M": M,
+            "M": N,
             "D": D,
             "K": K,
         }
         call.launch("centre", -(-D // 256), **fields)
-        call.launch("residuals", -(-(M + K) // (STRIP * runner.warps)), **fields)
+        call.launch("residuals", -(-(N + K) // (STRIP * runner.warps)), **fields)
 
-    def factored(self, *, right: bool) -> int:
-        """Factor the system with its right-hand rows: offsets and samples, or else the identity alone. Gives n."""
-        n, K, M, D = self.n, self.K, self.samples, self.D
-        above = K if right else 0
-        self.matrix = self.call.scratch(np.float64, n + above + (M if right else n), n)
-        rows = n + above + (M if right else n)
+    def factored(self, identity: int, *, right: bool) -> None:
+        """Factor the system with that many of the identity's last rows, and after them offsets (and residuals, primal)."""
+        n, K = self.n, self.K
+        rows = n + identity + (0 if not right else K if self.dual else K + self.samples)
+        self.matrix = self.call.scratch(np.float64, rows, n)
         if self.dual:
             tiles = -(-n // TILE)
             self.call.launch(  # the Gram matrix of the residuals, as the second moment of their columns
@@ -176,14 +178,14 @@ class System:
                 tiles * (tiles + 1) // 2,
                 U=self.panels,
                 partial=self.matrix,
-                N=D,
+                N=self.D,
                 D=n,
                 slices=1,
                 stride=TILE,
-                apart=TILE * D,
+                apart=TILE * self.D,
             )
             if right:
-                self.product("float", self.offsets, self.residuals, self.row(n), K, n, D)
+                self.product("float", self.offsets, self.residuals, self.row(n + identity), K, n, self.D)
         fields: dict[str, Any] = {
             "moment": self.moment,
             "sums": self.sums,
@@ -197,7 +199,7 @@ class System:
             "ridge": self.ridge,
             "n": n,
             "rows": rows,
-            "identity": n + above if self.dual or not right else rows,
+            "identity": identity,
             "K": K,
         }
         self.call.launch("assemble", -(-rows // self.runner.warps), **fields)
@@ -208,7 +210,6 @@ class System:
                 self.call.launch("cholesky_panel", -(-below // (4 * self.runner.warps)), **fields, start=start)
             if left > 0:
                 self.call.launch("cholesky_update", left * -(-below // TILE), **fields, start=start)
-        return n
 
     def row(self, i: int) -> int:
         """Address of a row of the system."""

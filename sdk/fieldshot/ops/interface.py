@@ -59,8 +59,8 @@ class Prior(NamedTuple):
 class Support:
     """Transformed support samples and their statistics.
 
-    U : float32 (M, D), samples at hand; all of them, or where `moment` is there, those to be held out.
-    starts : int32 (K + 1), first row of each class in `U`, and M.
+    U : float32 (N, D), samples at hand: all of them, the M to be held out last; where `moment` is there, these alone.
+    starts : int32 (K + 1), first of each class among those to be held out, and M.
     counts : float64 (K,), samples of each class.   sums : float64 (K, D), their sums.
     moment : float64 (D, D), second moment of all samples; None where `U` has them all.
     """
@@ -72,9 +72,18 @@ class Support:
     moment: Float64 | None
 
     @property
+    def held_out(self) -> int:
+        """M, how many samples are to be held out."""
+        return int(self.starts[-1])
+
+    @property
     def index(self) -> Index:
-        """Class of each row of `U`: int32 (M,)."""
-        return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.starts[1:] - self.starts[:-1])
+        """Class of each row of `U`: int32 (N,)."""
+        classes, held_out = np.arange(len(self.counts), dtype=np.int32), self.starts[1:] - self.starts[:-1]
+        index = np.repeat(classes, held_out)
+        if len(index) == len(self.U):
+            return index
+        return np.concatenate([np.repeat(classes, self.counts.astype(np.int32) - held_out), index])
 
 
 class Solution(NamedTuple):
@@ -157,7 +166,7 @@ class Ops(Protocol):
         ...
 
     def fit(self, support: Support, prior: Prior) -> Solution:
-        """Fine-tune: in the M x M Gram matrix, or in D x D where there is a second moment."""
+        """Fine-tune: in the N x N Gram matrix, or in D x D where there is a second moment."""
         ...
 
     def load(self, classifier: Classifier) -> Any:

@@ -94,7 +94,8 @@ class KernelOps:
     def fit(self, support: Support, prior: Prior) -> Solution:
         """Fine-tune: one launch where all fits into shared memory, else the blocked solution."""
         (N, D), K = support.U.shape, len(support.counts)
-        if support.moment is None and self.runner.shared_bytes >= 8 * N * (N + 1):
+        whole = support.moment is None and support.held_out == N
+        if whole and self.runner.shared_bytes >= 8 * N * (N + 1):
             return self._fit_small(support, prior, N, D, K)
         return fit_blocked(self.runner, support, prior)
 
@@ -208,7 +209,8 @@ class KernelOps:
         double, single = np.float64, np.float32
         with self.runner.call() as call:
             system = System(self.runner, call, support, prior)
-            n = system.factored(right=False)
+            n = system.n
+            system.factored(n, right=False)
             inverse = call.scratch(double, n, n)
             rows = system.row(n)  # L^-T
             system.product("double", rows, rows, inverse, n, n, n)

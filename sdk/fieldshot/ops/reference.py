@@ -81,7 +81,7 @@ class ReferenceOps:
         return np.asarray(U64.T @ U64 if before is None else before + U64.T @ U64)
 
     def fit(self, support: Support, prior: Prior) -> Solution:
-        """Fine-tune: in the M x M Gram matrix, or in D x D where there is a second moment."""
+        """Fine-tune: in the N x N Gram matrix, or in D x D where there is a second moment."""
         means = support.sums / support.counts[:, None]
         solved = _solve(support, prior)
         weights, bias = _linear(
@@ -90,8 +90,8 @@ class ReferenceOps:
         scores, own = held_out_scores(support, prior)
         factor = temperature(scores, own, prior.temperature * _flattening(solved), prior.temperature_weight)
         known, unknown = held_out_cosines(support)
-        held_out = np.zeros((len(support.U), len(means)), np.float32)
-        held_out[support.counts[support.index] > 1] = scores
+        held_out = np.zeros((support.held_out, len(means)), np.float32)
+        held_out[support.counts[support.index[-support.held_out :]] > 1] = scores
         return Solution(weights, bias, unit(means).astype(np.float32), factor, known, unknown, held_out)
 
     def load(self, classifier: Classifier) -> Classifier:
@@ -143,7 +143,7 @@ class ReferenceOps:
 class _Solved(NamedTuple):
     """What H^-1 makes of offsets A and residuals R.
 
-    directions A H^-1 (K, D), projected R H^-1 A^T (M, K), leverage diag(R H^-1 R^T) (M,), Sigma^-1 = scale H^-1,
+    directions A H^-1 (K, D), projected R H^-1 A^T (N, K), leverage diag(R H^-1 R^T) (N,), Sigma^-1 = scale H^-1,
     H = S + ridge I.
     """
 
@@ -197,7 +197,7 @@ def unit(rows: Float64) -> Float64:
 
 
 def _setting(support: Support, prior: Prior) -> tuple[Float64, Float64, float, float]:
-    """Residuals R (M, D), offsets a_k (K, D), and scale, ridge with Sigma^-1 = scale * (S + ridge I)^-1.
+    """Residuals R (N, D), offsets a_k (K, D), and scale, ridge with Sigma^-1 = scale * (S + ridge I)^-1.
 
     The ridge is measured on residuals that are not pulled.
     """
@@ -261,15 +261,16 @@ def _linear(
 
 
 def held_out_scores(support: Support, prior: Prior) -> tuple[Float64, Index]:
-    """Scores (M', K) of each sample under the head fitted without it, in closed form, and its class (M',).
+    """Scores (M', K) of each sample held out under the head fitted without it, in closed form, and its class (M',).
 
     Samples alone in their class have none. Without a sample with residual r of a class of n:
     mu' = mu - r / (n - 1), S' = S - n / (n - 1) r r^T, so H'^-1 follows from H^-1 by Sherman and Morrison,
     and every new product is a combination of old ones, of r = r_pulled - s a. Ridge and pull stay as they were.
     """
-    counts, solved = support.counts, _solve(support, prior)
-    keep = np.flatnonzero(counts[support.index] > 1)
-    own = support.index[keep]
+    counts, solved, index = support.counts, _solve(support, prior), support.index
+    first = len(index) - support.held_out
+    keep = first + np.flatnonzero(counts[index[first:]] > 1)
+    own = index[keep]
     between = solved.offsets @ solved.directions.T  # A H^-1 A^T
     projected, leverage = solved.projected[keep], solved.leverage[keep]
     rows, classes = np.arange(len(own)), len(counts)
@@ -298,11 +299,12 @@ def held_out_scores(support: Support, prior: Prior) -> tuple[Float64, Index]:
 
 
 def held_out_cosines(support: Support) -> tuple[Float64, Float64]:
-    """Cosines of each sample with the nearest class mean, held out of its own, and with the nearest other one.
+    """Cosines of each sample held out with the nearest class mean, without itself in its own, and with the nearest other.
 
     Both float64 (M,), nan for samples alone in their class.
     """
-    U, index, counts = support.U, support.index, support.counts
+    first, counts = len(support.U) - support.held_out, support.counts
+    U, index = support.U[first:], support.index[first:]
     prototypes = support.sums / counts[:, None]
     rows, n = np.arange(len(index)), counts[index]
     products = U @ prototypes.T
