@@ -3,7 +3,7 @@
 //   `centre`     means mu_k = sums_k / counts_k, their common centre m, offsets a_k = mu_k - m        (K, D), (D)
 //                and pulls s_k (pull.cuh)                                                             (K)
 //   `residuals`  r_i = u_i - mu_k(i) + s_k a_k(i), squares |u_i|^2; prototypes mu_k / |mu_k|       (M, D), (M), (K, D)
-//                and the residuals again in panels (tile.cuh), as columns
+//                and residuals and offsets again in panels (tile.cuh), as columns
 //
 // `centre`: a block a chunk of dimensions. `residuals`: a warp STRIP rows, of samples first, then of classes.
 
@@ -51,8 +51,8 @@ KERNEL(residuals, CentreParams) {
         for (int d = warp_lane(); d < p.D; d += WARP) p.prototypes[(size_t)(i - p.M) * p.D + d] = unit * row[d];
       }
     }
-    if (p.panels && first < p.M)
-      turn(p.residuals + (size_t)first * p.D, p.D, (end < p.M ? end : p.M) - first, p.D,
+    if (p.panels)
+      turn(p.residuals + (size_t)first * p.D, p.D, end - first, p.D,
            p.panels + (size_t)(first / TILE) * p.D * TILE + first % TILE);
   }
 }

@@ -3,8 +3,8 @@
 // `assemble` lays out one matrix `system` of n columns: H (n, n), below it the right-hand rows b. The blocked Cholesky
 // factorisation carried on below H turns each row b into b L^-T: forward substitution comes with the factor.
 //
-//   samples up to D (dual)   n = N   H = R R^T + ridge I         rows: the last M of the identity, then K of A R^T
-//   more than D (primal)     n = D   H = S + ridge I             rows: K of A, then M residuals
+//   samples up to D (dual)   n = N   H = R R^T + ridge I         rows: K of A R^T, then the last M of the identity
+//   more than D (primal)     n = D   H = S + ridge I             rows: M residuals, then K of A
 //                                    S = moment - sum_k n_k mu_k mu_k^T + sum_k n_k s_k^2 a_k a_k^T (pull.cuh)
 //   adapt                    n = N or D                          rows: identity
 //
@@ -45,10 +45,10 @@ KERNEL(assemble, SystemParams) {
   }
   for (int i = p.n + block() * WARPS + warp(); i < p.rows; i += blocks() * WARPS) {
     double* row = p.system + (size_t)i * p.n;
-    if (i < p.n + p.identity) {
-      for (int j = warp_lane(); j < p.n; j += WARP) row[j] = j == i - p.identity;
+    if (i >= p.identity) {
+      for (int j = warp_lane(); j < p.n; j += WARP) row[j] = j == i - (p.rows - p.n);
     } else if (p.right) {
-      for (int j = warp_lane(); j < p.n; j += WARP) row[j] = p.right[(size_t)(i - p.n - p.identity) * p.n + j];
+      for (int j = warp_lane(); j < p.n; j += WARP) row[j] = p.right[(size_t)(i - p.n) * p.n + j];
     }
   }
 }
@@ -78,7 +78,7 @@ DEVICE double* in_panels(const SystemParams& p, int i, int k) {
 
 // The block column in which the tile of rows from i on begins: before it, rows of the identity are zero, and left out.
 DEVICE int begin(const SystemParams& p, int i) {
-  return i >= p.n && i + TILE <= p.n + p.identity ? (i - p.identity) / TILE * TILE : 0;
+  return i >= p.identity ? (i - (p.rows - p.n)) / TILE * TILE : 0;
 }
 
 KERNEL(cholesky_panel, SystemParams) {
@@ -109,8 +109,8 @@ KERNEL(cholesky_panel, SystemParams) {
 }
 
 KERNEL(cholesky_update, SystemParams) {
-  SHARED(double, left, DEPTH<double>* TILE);
-  SHARED(double, right, DEPTH<double>* TILE);
+  SHARED(double, left, DEPTH* TILE);
+  SHARED(double, right, DEPTH* TILE);
   const int first = p.start + TILE;  // a block column with others to its right is whole
   const int across = (p.n - first + TILE - 1) / TILE, down = (p.rows - first + TILE - 1) / TILE;
   for (int task = block(); task < across * down; task += blocks()) {
@@ -120,12 +120,12 @@ KERNEL(cholesky_update, SystemParams) {
     const int height = p.rows - row, width = p.n - column;
     const Place to = {p.system + (size_t)row * p.n + column, (size_t)p.n, height, width, row - column};
     Tile<double> tile;
-    for (int from = 0; from < TILE; from += DEPTH<double>) {
+    for (int from = 0; from < TILE; from += DEPTH) {
       sync();  // those who still read the last panels
-      const double* A = staged(left, in_panels(p, row, from), TILE, DEPTH<double>, height);
-      const double* B = staged(right, in_panels(p, column, from), TILE, DEPTH<double>, width);
+      const double* A = staged(left, in_panels(p, row, from), TILE, DEPTH, height);
+      const double* B = staged(right, in_panels(p, column, from), TILE, DEPTH, width);
       sync();
-      tile.add(A, B, DEPTH<double>, to, -1, false, from + DEPTH<double> == TILE);
+      tile.add(A, B, DEPTH, to, -1, false, from + DEPTH == TILE);
     }
   }
 }

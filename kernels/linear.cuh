@@ -57,7 +57,7 @@ DEVICE void product(const T* A, const T* B, int n, int m, int depth, bool lower,
 // Sums over rows: write(r, d, sum_i coefficient(r, i) rows[i][d]) for R sums at once, i = first to last - 1, and the
 // dimensions d < D of the given chunk, by a team of TEAM lanes (the block, or a warp). A lane owns dimensions and reads
 // down all rows. Sums are of type A. On the host the last chunk reaches back into the one before, to be a whole one.
-template <typename A, int R = 1, int TEAM = LANES> constexpr int CHUNK = LANES == 1 ? 8 / R * VEC<A> : TEAM;
+template <typename A, int R = 1, int TEAM = LANES> constexpr int CHUNK = LANES == 1 ? REGISTERS / 2 / R * VEC<A> : TEAM;
 
 template <typename A, int R = 1, int TEAM = LANES> DEVICE int chunks(int D) {
   return (D + CHUNK<A, R, TEAM> - 1) / CHUNK<A, R, TEAM>;

@@ -80,9 +80,9 @@ struct TemperatureParams {
 struct MomentParams {
   const float* U;        // (N, D), or in panels (D / 64, N, 64)
   const double* before;  // (D, D) or null
-  double* partial;       // scratch (slices, D, D)
+  double* partial;       // scratch (slices, D, D), or (rows, D)
   double* moment;        // (D, D)
-  int N, D, slices, stride, apart;  // stride: from sample to sample; apart: from 64 dimensions to the next
+  int N, D, rows, slices, stride, apart;  // stride: from sample to sample; apart: from 64 dimensions to the next
 };
 
 struct ProductParams {
@@ -100,9 +100,9 @@ struct CentreParams {
   double* centre;        // (D)
   double* pulls;         // (K), pull.cuh
   float* means;          // (K, D)
-  float* offsets;        // (K, D)
   float* residuals;      // (M, D), pulled
-  float* panels;         // (M / 64, D, 64), the residuals in panels (tile.cuh), or null
+  float* offsets;        // (K, D), in one piece with the residuals
+  float* panels;         // ((M + K) / 64, D, 64), residuals and offsets in panels (tile.cuh), or null
   float* prototypes;     // (K, D)
   double* squares;       // (M)
   double pull;
@@ -115,12 +115,12 @@ struct SystemParams {
   const double* counts;  // (K), with `moment`
   const double* centre;  // (n), with `moment`
   const double* pulls;   // (K), with `moment`
-  const float* right;    // (rows - n - identity, n), right-hand rows, or null where they are in `system` already
+  const float* right;    // (identity - n, n), right-hand rows, or null where they are in `system` already
   double* inverse;       // scratch (64, 64)
   double* panels;        // scratch (rows / 64, 64, 64): the rows below the block column, in panels (tile.cuh)
   double* system;        // (rows, n)
   double ridge;
-  int n, rows, identity, K, start;  // identity: how many rows of it; start: the block column at work
+  int n, rows, identity, K, start;  // identity: the first row of its last ones; start: the block column at work
 };
 
 struct BackParams {
@@ -142,9 +142,9 @@ struct GatherParams {
 };
 
 struct WeightsParams {
-  const float* rows;      // (K + N, D), offsets and pulled residuals, dual case only
+  const float* rows;      // (N + K, D), pulled residuals and offsets, dual case only
   const double* solved;   // P^T (K, N) in the dual case, else A H^-1 (K, D)
-  float* coefficients;    // scratch (K, K + N), dual case only
+  float* coefficients;    // scratch (K, N + K), dual case only
   const double* counts;   // (K)
   const double* between;  // (K, K)
   const double* centre;   // (D)

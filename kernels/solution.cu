@@ -15,33 +15,51 @@
 #include "held_out.cuh"
 #include "linear.cuh"
 
-constexpr int RIGHT = 4;
+constexpr int RIGHT = LANES == 1 ? 16 : 4;  // rows that share what is read of L
+constexpr int STEP = 4;                     // columns that are solved between two barriers
 
 KERNEL(back, BackParams) {
   for (int first = block() * RIGHT; first < p.K; first += blocks() * RIGHT) {
-    // Four rows share what is read of L. A row y stays undivided by the diagonal until the end: others read it.
-    double* y[RIGHT];
-    for (int r = 0; r < RIGHT; ++r) y[r] = p.solved + (size_t)(first + r) * p.n;
     const int count = p.K - first < RIGHT ? p.K - first : RIGHT;
-    for (int r = 0; r < count; ++r)
-      for (int j = lane(); j < p.n; j += LANES) y[r][j] = p.right[(size_t)(first + r) * p.n + j];
+    const double* right = p.right + (size_t)first * p.n;
+    double* y = p.solved + (size_t)first * p.n;
+    for (int j = lane(); j < count * p.n; j += LANES) y[j] = right[j];
     sync();
-    for (int i = p.n - 1; i > 0; --i) {
-      const double* row = p.system + (size_t)i * p.n;
-      const double pivot = 1 / row[i];
-      double x[RIGHT];
-      for (int r = 0; r < RIGHT; ++r) x[r] = r < count ? y[r][i] * pivot : 0;
-      if (count == RIGHT) {
-        for (int j = lane(); j < i; j += LANES)
-          for (int r = 0; r < RIGHT; ++r) y[r][j] -= x[r] * row[j];
-      } else {
-        for (int r = 0; r < count; ++r)
-          for (int j = lane(); j < i; j += LANES) y[r][j] -= x[r] * row[j];
+    for (int begin = (p.n - 1) / STEP * STEP; begin >= 0; begin -= STEP) {
+      // Every lane solves these columns for itself; past the last one x is 0.
+      double x[STEP][RIGHT];
+      const double* L[STEP];
+      for (int q = 0; q < STEP; ++q) L[q] = p.system + (size_t)(begin + q < p.n ? begin + q : p.n - 1) * p.n;
+      for (int q = STEP - 1; q >= 0; --q) {
+        const bool inside = begin + q < p.n;
+        const int c = inside ? begin + q : p.n - 1;
+        const double pivot = inside ? 1 / L[q][c] : 0;
+        for (int r = 0; r < RIGHT; ++r) {
+          double sum = r < count ? y[(size_t)r * p.n + c] : 0;
+          for (int later = q + 1; later < STEP; ++later) sum -= x[later][r] * L[later][c];
+          x[q][r] = sum * pivot;
+        }
       }
+      int j = lane() * VEC<double>;
+      for (; j + VEC<double> <= begin; j += LANES * VEC<double>) {
+        Vec<double> rows[STEP];
+        for (int q = 0; q < STEP; ++q) rows[q] = load<double>(L[q] + j);
+        for (int r = 0; r < RIGHT; ++r)
+          if (r < count) {
+            Vec<double> sum = load<double>(y + (size_t)r * p.n + j);
+            for (int q = 0; q < STEP; ++q) sum -= x[q][r] * rows[q];
+            store<double>(y + (size_t)r * p.n + j, sum);
+          }
+      }
+      if (VEC<double> > 1)
+        for (; j < begin; ++j)
+          for (int r = 0; r < count; ++r)
+            for (int q = 0; q < STEP; ++q) y[(size_t)r * p.n + j] -= x[q][r] * L[q][j];
       sync();
+      for (int q = 0; q < STEP; ++q)
+        for (int r = 0; r < RIGHT; ++r)
+          if (lane() == q % LANES && r < count && begin + q < p.n) y[(size_t)r * p.n + begin + q] = x[q][r];
     }
-    for (int j = lane(); j < p.n; j += LANES)
-      for (int r = 0; r < count; ++r) y[r][j] /= p.system[(size_t)j * p.n + j];
     sync();
   }
 }
@@ -65,15 +83,15 @@ KERNEL(gather, GatherParams) {
 KERNEL(coefficients, WeightsParams) {
   for (int k = block() * WARPS + warp(); k < p.K; k += blocks() * WARPS) {
     const double factor = p.scale * p.counts[k] / (p.counts[k] + p.mean_prior) / p.ridge;
-    float* row = p.coefficients + (size_t)k * (p.K + p.N);
-    for (int l = warp_lane(); l < p.K; l += WARP) row[l] = l == k ? (float)factor : 0;
-    for (int i = warp_lane(); i < p.N; i += WARP) row[p.K + i] = (float)(-factor * p.solved[(size_t)k * p.N + i]);
+    float* row = p.coefficients + (size_t)k * (p.N + p.K);
+    for (int i = warp_lane(); i < p.N; i += WARP) row[i] = (float)(-factor * p.solved[(size_t)k * p.N + i]);
+    for (int l = warp_lane(); l < p.K; l += WARP) row[p.N + l] = l == k ? (float)factor : 0;
   }
 }
 
 KERNEL(weights, WeightsParams) {
   if (p.dual) {
-    combine_rows(p.rows, p.coefficients, p.weights, p.K + p.N, p.D, p.K, block(), blocks());
+    combine_rows(p.rows, p.coefficients, p.weights, p.N + p.K, p.D, p.K, block(), blocks());
     return;
   }
   for (int k = block(); k < p.K; k += blocks()) {

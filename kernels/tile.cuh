@@ -8,8 +8,7 @@
 
 constexpr int TILE = 64;  // rows and columns of C that a block makes at once
 constexpr int STRIP = 8;  // rows that a warp turns into columns at once: a cache line of float64
-// Rows of a panel in shared memory: on the host one panel fits the first-level cache.
-template <typename T> constexpr int DEPTH = LANES == 1 ? 32768 / TILE / (int)sizeof(T) : 32;
+constexpr int DEPTH = LANES == 1 ? 64 : 32;  // rows of a panel: two of float32 and a tile lie in the nearest cache
 
 // `depth` rows as a panel: the tile's columns, of which the first `valid` are there, and zeros after them. Rows of a
 // panel the host reads where they are, with whatever lies after the valid ones. A warp a row.
@@ -23,9 +22,12 @@ DEVICE const T* staged(T* panel, const T* rows, size_t stride, int depth, int va
 
 // Up to STRIP rows of `depth` numbers become columns of a panel, by a warp; a lane reads every WARP-th number of a row.
 template <typename T> DEVICE void turn(const T* rows, size_t stride, int count, int depth, T* panel) {
-  for (int k = warp_lane(); k < depth; k += WARP)
-    for (int r = 0; r < STRIP; ++r)
-      if (r < count) panel[(size_t)k * TILE + r] = rows[r * stride + k];
+  constexpr int LINE = LANES == 1 ? 64 / sizeof(T) : WARP;  // the host reads one of each row before it leaves the cache
+  for (int from = 0; from < depth; from += LINE) {
+    const int end = from + LINE < depth ? from + LINE : depth;
+    for (int r = 0; r < count; ++r)
+      for (int k = from + warp_lane(); k < end; k += WARP) panel[(size_t)k * TILE + r] = rows[r * stride + k];
+  }
 }
 
 // Where a tile belongs: at C, with so many rows and columns of the matrix from there on. Of row i what lies right of
@@ -36,22 +38,25 @@ struct Place {
   int height, width, below;
 };
 
-// A lane makes micro-tiles of RM x RN numbers: on a GPU one of 4 x 4, which it keeps until the last panels; on the host
-// one after the other, each in half of the vector registers.
+// A lane makes micro-tiles of RM x RN numbers: on a GPU one of 4 x 4, on the host all of the tile, one after the other,
+// each in half of the vector registers.
 template <typename T> struct Tile {
   static constexpr int RM = LANES == 1 ? REGISTERS / 4 : 4, RN = LANES == 1 ? 2 * VEC<T> : 4, ACROSS = TILE / RN;
-  T sums[RM][RN] = {};
+  static constexpr int MICROS = TILE / RM * ACROSS;
+  T kept[LANES == 1 ? MICROS : 1][RM][RN] = {};
 
-  // Add up `depth` rows of two panels. On the host always, on a GPU with the `last` ones, C becomes
-  // (fresh ? 0 : C) + sign * sums, and the sums start again at 0.
+  // Add up `depth` rows of two panels. With the `last` ones C becomes (fresh ? 0 : C) + sign * sums, and the sums start
+  // again at 0.
   DEVICE_MEMBER void add(const T* A, const T* B, int depth, const Place& to, double sign, bool fresh, bool last) {
-    for (int micro = lane(); micro < TILE / RM * ACROSS; micro += LANES) {
+    for (int micro = lane(); micro < MICROS; micro += LANES) {
       const int i = micro / ACROSS * RM, j = micro % ACROSS * RN;
       if (LANES == 1 && (i >= to.height || j >= to.width || j > i + RM - 1 + to.below)) continue;
-      for (int r = 0; r < RM; ++r)
-        for (int c = 0; c < RN; c += VEC<double>) fetch(to.C + (i + r) * to.stride + j + c);
-      multiply(A + i, B + j, depth);
-      if (LANES > 1 && !last) continue;
+      T(&sums)[RM][RN] = kept[LANES == 1 ? micro : 0];
+      if (last)
+        for (int r = 0; r < RM; ++r)
+          for (int c = 0; c < RN; c += VEC<double>) fetch(to.C + (i + r) * to.stride + j + c);
+      multiply(A + i, B + j, depth, sums);
+      if (!last) continue;
       for (int r = 0; r < RM; ++r) {
         const int end = i + r >= to.height ? 0 : i + r + to.below + 1 < to.width ? i + r + to.below + 1 : to.width;
         double* row = to.C + (i + r) * to.stride + j;
@@ -70,7 +75,7 @@ template <typename T> struct Tile {
   }
 
   // sums[r][c] += sum_k A[k][r] B[k][c]
-  DEVICE_MEMBER void multiply(const T* A, const T* B, int depth) {
+  DEVICE_MEMBER void multiply(const T* A, const T* B, int depth, T (&sums)[RM][RN]) {
     Vec<T> part[RM][RN / VEC<T>];
     for (int r = 0; r < RM; ++r)
       for (int c = 0; c < RN / VEC<T>; ++c) part[r][c] = load<T>(sums[r] + c * VEC<T>);

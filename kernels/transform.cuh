@@ -13,14 +13,16 @@ DEVICE void transform_row(const float* z, float* u, int D) {
     most = bits > most ? bits : most;
   }
   most = warp_max(most);
-  float largest;
-  memcpy(&largest, &most, sizeof largest);
-  if (largest == 0) {
+  if (most == 0) {
     for (int d = warp_lane(); d < D; d += WARP) u[d] = 0;
     return;
   }
+  // The power of two that brings it near 1, by its exponent: exact, and no division for each number.
+  const int32_t power = most >> 23 < 253 ? (254 - (most >> 23)) << 23 : 1 << 23;
+  float scale;
+  memcpy(&scale, &power, sizeof scale);
   float sum = 0;
-  for (int d = warp_lane(); d < D; d += WARP) sum += fabsf(z[d]) / largest;
+  for (int d = warp_lane(); d < D; d += WARP) sum += fabsf(z[d]) * scale;
   const float length = 1 / sqrtf(warp_sum(sum));
-  for (int d = warp_lane(); d < D; d += WARP) u[d] = copysignf(sqrtf(fabsf(z[d]) / largest) * length, z[d]);
+  for (int d = warp_lane(); d < D; d += WARP) u[d] = copysignf(sqrtf(fabsf(z[d]) * scale) * length, z[d]);
 }

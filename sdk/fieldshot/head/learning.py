@@ -6,6 +6,7 @@ import mmap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,9 @@ def _group(
         U, sums = ops.absorb(Z, np.array(inner, np.int32))
         for name, (a, b), total in zip(labels[piece[:-1]].tolist(), pairwise(inner), sums, strict=True):
             new[name] = added(new.get(name, known.get(name)), U[a:b], total, ops)
+    parts = {name: each for name, each in new.items() if each.samples.base is not None}
+    if sum(len(part.samples) for part in parts.values()) < length:  # they would keep the rest in memory too
+        new.update({name: replace(part, samples=part.samples.copy()) for name, part in parts.items()})
     return new
 
 

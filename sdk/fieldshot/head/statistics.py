@@ -42,16 +42,18 @@ class ClassStatistics:
 
 
 def added(before: ClassStatistics | None, U: Float32, total: Float64, ops: Ops) -> ClassStatistics:
-    """Statistics with more transformed embeddings `U` (M, D) of the class, whose sum is `total` (D,)."""
+    """Statistics with more transformed embeddings `U` (M, D) of the class, whose sum is `total` (D,).
+
+    Where it has none yet and they are few, the samples that it remembers are `U` itself.
+    """
     if before is not None:
         total = before.total + total
         if before.moment is not None:
             moment = ops.moment(U, before.moment)
             return ClassStatistics(before.count + len(U), total, before.samples, moment)
         U = np.concatenate([before.samples, U])
-    # Copies, for a part of a batch shall not keep the whole of it in memory.
     if len(U) <= max(2 * U.shape[1], _HELD_OUT_PER_CLASS):
-        return ClassStatistics(len(U), total, U.copy())
+        return ClassStatistics(len(U), total, U)
     return ClassStatistics(len(U), total, U[:_HELD_OUT_PER_CLASS].copy(), ops.moment(U))
 
 

@@ -35,10 +35,11 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
         cross, means = call.scratch(double, M, K), call.scratch(double, K, K)
         system.product("float", system.U + 4 * first * D, system.means, cross, M, K, D)
         system.product("float", system.means, system.means, means, K, K, D)
-        n, identity = system.n, M if system.dual else 0
-        system.factored(identity, right=True)
-        offsets = system.row(n + identity)
-        samples = system.row(n if system.dual else n + K)  # or the identity in their stead
+        n = system.n
+        system.factored(M if system.dual else 0, right=True)
+        offsets, samples = system.row(n), system.row(n + K)  # or the identity in the samples' stead
+        if not system.dual:
+            samples, offsets = system.row(n), system.row(n + M)
         solved, projected = call.scratch(double, K, n), call.scratch(double, M, K)
         leverage, between, half = call.scratch(double, M), call.scratch(double, K, K), call.scratch(double, K, K)
         call.launch("back", -(-K // _RIGHT), right=offsets, system=system.matrix, solved=solved, n=n, K=K)
@@ -64,9 +65,9 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
             dual=int(system.dual),
         )
         head: dict[str, Any] = {
-            "rows": system.offsets if system.dual else None,
+            "rows": system.residuals if system.dual else None,
             "solved": solved,
-            "coefficients": call.scratch(single, K, K + N) if system.dual else None,
+            "coefficients": call.scratch(single, K, N + K) if system.dual else None,
             "counts": system.counts,
             "between": between,
             "centre": system.centre,
@@ -141,9 +142,9 @@ class System:
         self.D = D
         self.centre, self.means = call.scratch(np.float64, D), call.scratch(np.float32, K, D)
         self.pulls = call.scratch(np.float64, K)
-        self.offsets = call.scratch(np.float32, K + N, D)
-        self.residuals = self.offsets + 4 * K * D  # in one piece: the system's right-hand rows
-        self.panels = call.scratch(np.float32, -(-N // TILE), D, TILE) if self.dual else None
+        self.residuals = call.scratch(np.float32, N + K, D)
+        self.offsets = self.residuals + 4 * N * D  # in one piece
+        self.panels = call.scratch(np.float32, -(-(N + K) // TILE), D, TILE) if self.dual else None
         self.squares = call.scratch(np.float64, N)
         fields: dict[str, Any] = {
             "U": self.U,
@@ -167,39 +168,39 @@ class System:
         call.launch("residuals", -(-(N + K) // (STRIP * runner.warps)), **fields)
 
     def factored(self, identity: int, *, right: bool) -> None:
-        """Factor the system with that many of the identity's last rows, and after them offsets (and residuals, primal)."""
+        """Factor the system with its right-hand rows, where asked for, and that many of the identity's last ones."""
         n, K = self.n, self.K
-        rows = n + identity + (0 if not right else K if self.dual else K + self.samples)
+        above = n + (0 if not right else K if self.dual else self.samples + K)
+        rows = above + identity
         self.matrix = self.call.scratch(np.float64, rows, n)
         if self.dual:
-            tiles = -(-n // TILE)
-            self.call.launch(  # the Gram matrix of the residuals, as the second moment of their columns
+            tiles = -(-above // TILE)
+            self.call.launch(  # the Gram matrix of the residuals, and their products with the offsets
                 "moment",
                 tiles * (tiles + 1) // 2,
                 U=self.panels,
                 partial=self.matrix,
                 N=self.D,
                 D=n,
+                rows=above,
                 slices=1,
                 stride=TILE,
                 apart=TILE * self.D,
             )
-            if right:
-                self.product("float", self.offsets, self.residuals, self.row(n + identity), K, n, self.D)
         fields: dict[str, Any] = {
             "moment": self.moment,
             "sums": self.sums,
             "counts": self.counts,
             "centre": self.centre,
             "pulls": self.pulls,
-            "right": self.offsets if right and not self.dual else None,
+            "right": self.residuals if right and not self.dual else None,
             "inverse": self.call.scratch(np.float64, TILE, TILE),
             "panels": self.call.scratch(np.float64, -(-rows // TILE), TILE, TILE),
             "system": self.matrix,
             "ridge": self.ridge,
             "n": n,
             "rows": rows,
-            "identity": identity,
+            "identity": above,
             "K": K,
         }
         self.call.launch("assemble", -(-rows // self.runner.warps), **fields)

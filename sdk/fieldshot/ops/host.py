@@ -22,8 +22,10 @@ __all__ = ["HostOps", "HostRunner", "address_of", "libraries", "library"]
 
 # The matrix of the one-launch fit stays in the second-level cache up to about 128 samples; past that blocks win.
 _SHARED_BYTES = 8 * 128 * 129
-_ALIGNMENT = 64
-_ROOM_BYTES = 1 << 19  # of scratch that a thread keeps, enough for a fit in one launch
+_ALIGNMENT = 64  # bytes
+# Of scratch that a thread keeps: enough for a fit in one launch, and then as much as its calls need, up to the second.
+# Memory that is new takes as long to get as a tenth of a fit of a thousand samples.
+_ROOM_BYTES, _MOST_ROOM_BYTES = 1 << 19, 1 << 25
 
 
 class HostOps(KernelOps):
@@ -120,8 +122,11 @@ class _Room(threading.local):
     """Memory that a thread's calls use one after the other."""
 
     def __init__(self) -> None:
-        self.array = np.empty(_ROOM_BYTES, np.uint8)
-        self.address = address_of(self.array)
+        self.grow(_ROOM_BYTES)
+
+    def grow(self, size: int) -> None:
+        self.array, self.size = np.empty(size + _ALIGNMENT, np.uint8), size
+        self.address = _aligned(self.array)
 
 
 def address_of(array: NDArray[Any]) -> int:
@@ -130,6 +135,11 @@ def address_of(array: NDArray[Any]) -> int:
         # A quarter of the time of array.ctypes.data. (NumPy's stubs do not say that an array is a buffer.)
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     return array.ctypes.data
+
+
+def _aligned(array: NDArray[Any]) -> int:
+    """Where an array's first whole vector begins: vectors that lie across two lines of the cache take twice as long."""
+    return -(-address_of(array) // _ALIGNMENT) * _ALIGNMENT
 
 
 @cache
@@ -160,6 +170,8 @@ class HostCall:
 
     def __exit__(self, *raised: Any) -> None:
         self._held.clear()
+        if self._room.size < self._used <= _MOST_ROOM_BYTES:
+            self._room.grow(self._used)
 
     def put(self, array: NDArray[Any] | None) -> int | None:
         """Address of the array itself, if it lies in one piece."""
@@ -182,11 +194,10 @@ class HostCall:
         """Address of memory that is gone after the call."""
         size = math.prod(shape) * _itemsize(dtype)
         start, self._used = self._used, self._used + -(-size // _ALIGNMENT) * _ALIGNMENT
-        if self._used > _ROOM_BYTES:
-            self._used = start
-            self._held.append(np.empty(size, np.uint8))
-            return address_of(self._held[-1])
-        return self._room.address + start
+        if self._used <= self._room.size:
+            return self._room.address + start
+        self._held.append(np.empty(size + _ALIGNMENT, np.uint8))
+        return _aligned(self._held[-1])
 
     def out(self, dtype: type, *shape: int) -> int:
         """Address of an array that `fetch` gives."""
