@@ -37,6 +37,7 @@ SHAPES: list[tuple[list[int], int, dict[str, Any]]] = [
     ([30, 1, 40], 130, {}),
     ([30, 1, 40], 130, {"keep": 10}),
     ([90, 2, 110], 210, {"keep": 60}),
+    ([5, 9], 20, {"keep": 3}),
     ([9, 1], 3, {"moment": True}),
     ([40, 30, 2], 24, {"moment": True}),
     ([50] * 3, 67, {"moment": True, "keep": 10}),

@@ -299,7 +299,7 @@ def held_out_scores(support: Support, prior: Prior) -> tuple[Float64, Index]:
 
 
 def held_out_cosines(support: Support) -> tuple[Float64, Float64]:
-    """Cosines of each sample held out with the nearest class mean, without itself in its own, and with the nearest other.
+    """Cosines of the samples held out with the nearest class mean, their own without them, and with the nearest other.
 
     Both float64 (M,), nan for samples alone in their class.
     """
