@@ -5,8 +5,8 @@ embeddings whose classes overlap.
 
 Floors on one core, of N samples, D dimensions, K classes, M of the samples held out:
 
-    fit, N up to D    N D floats read; multiply-adds: N^2 D / 2 float32 for the Gram matrix, N^3 / 3 float64 for its
-                      factor and inverse, N K D float32 for the weights
+    fit, N up to D    N D floats read; multiply-adds: N^2 D / 2 float32 for the Gram matrix, N^3 / 6 + M^3 / 6 float64
+                      for its factor and the samples held out, N K D float32 for the weights
     fit, N above D    N D floats read; N D^2 / 2 float32 for the second moment, D^3 / 6 + (K + M) D^2 / 2 float64
     predict           K D floats read, K D multiply-adds a query
 """
@@ -200,7 +200,7 @@ def bench_coral(benchmark: Any, ways: int, dim: int) -> None:
     head = benchmark.pedantic(lambda: FewShotHead(device="host").fit(task.Z, task.y), rounds=20, warmup_rounds=2)
     same = FewShotHead(device="reference").fit(task.Z, task.y)
     np.testing.assert_allclose(head.predict_proba(task.queries), same.predict_proba(task.queries), atol=1e-3)
-    assert 1e3 * benchmark.stats.stats.min < {256: 20, 1024: 75}[dim]
+    assert 1e3 * benchmark.stats.stats.min < {256: 20, 1024: 55}[dim]
 
 
 @pytest.mark.parametrize("queries", [1, 16, 256], ids=lambda queries: f"batch-{queries}")

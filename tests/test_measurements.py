@@ -27,7 +27,7 @@ def script(monkeypatch: pytest.MonkeyPatch):
         return import_module(name)
 
     yield load
-    for name in ("accuracy", "int8", "scale", "views", "robustness"):
+    for name in ("accuracy", "int8", "large_fit", "scale", "views", "robustness"):
         sys.modules.pop(name, None)
 
 
@@ -48,6 +48,19 @@ def test_many_samples(script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_allclose(scale.blas(tmp_path / "million.npy"), Z.T @ Z, rtol=1e-4)
     apart = float(text.split("probabilities within ")[1].split()[0])
     assert apart < 1e-4
+
+
+def test_a_large_fit_step_by_step(script, monkeypatch: pytest.MonkeyPatch) -> None:
+    large_fit = script("large_fit")
+    for name, value in {"ROUNDS": 2, "WAYS": 3, "SAMPLES": 150, "DIM": 160}.items():
+        monkeypatch.setattr(large_fit, name, value)
+    head, _, *lines = large_fit.table()
+    builds = len(large_fit.libraries()[-2:])
+    assert head.count("|") == 3 + builds
+    *steps, whole = ([float(cell.strip() or 0) for cell in line.split("|")[2:-1]] for line in lines)
+    assert all(step[1] > 0 for step in steps[1:4])  # the kernels of a fit by blocks, and no others, take time
+    for side in range(1, 1 + builds):
+        assert sum(step[side] for step in steps) == pytest.approx(whole[side], abs=0.5)
 
 
 def test_distorted_drawings_differ_by_their_number_alone(script) -> None:
