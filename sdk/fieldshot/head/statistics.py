@@ -70,14 +70,14 @@ def pooled(classes: Sequence[ClassStatistics], held_out: int, ops: Ops) -> Suppo
     """What all classes remember, together.
 
     Up to D samples the Gram matrix is the smaller one; past that the second moment is, and of the samples only those to
-    be held out are needed. These are all where they are no more than `held_out`, else so many of all classes together,
-    or two of each.
+    be held out are needed. These are all where they are no more than `held_out`, else as many of each class as make so
+    many together, or two, if it remembers them.
     """
     counts = [s.count for s in classes]
     moments = [s.moment for s in classes if s.moment is not None]
     at_hand = not moments and sum(counts) <= len(classes[0].total)
     few = at_hand and sum(counts) <= held_out
-    most = None if few else max(2, min(_HELD_OUT_PER_CLASS, -(-held_out // len(classes))))
+    most = None if few else max(2, -(-held_out // len(classes)))
     kept = [s.samples[:most] for s in classes]
     others = [s.samples[most:] for s in classes] if at_hand and not few else []
     U, starts = np.concatenate([*others, *kept]), np.array([0, *accumulate(map(len, kept))], np.int32)

@@ -142,6 +142,13 @@ def test_held_out_samples_are_few_unless_a_stated_rate_needs_more():
     assert np.isfinite(strict.threshold_)
 
 
+@pytest.mark.parametrize(("dim", "most"), [(700, 512), (8, 2 * 64)])  # past 2 D samples a class remembers 64
+def test_up_to_512_samples_are_held_out_of_those_that_are_remembered(dim, most):
+    Z, y = samples(1, [300, 350], dim=dim)
+    assert FewShotHead().fit(Z, y).open_set_.samples == most
+    assert FewShotHead().fit(Z[:512], y[:512]).open_set_.samples == most
+
+
 @pytest.mark.parametrize(
     "labels",
     [
