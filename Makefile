@@ -70,7 +70,11 @@ clean:
 	  || { echo "make: $(PYTHON) cannot make virtual environments; mend it with: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(@D)
 	$(install)
+	$(add-path)
 	@touch $@
+
+# Python looks for what is installed in place last, after any folder `fieldshot` beside a script, such as this clone.
+add-path = @echo '$(CURDIR)/sdk' > "$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/fieldshot.pth"
 
 .venv/installed: install = $(@D)/bin/python $(PIP) --editable '.[demo]'
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 LIMIT_MS = 150
 HEAVY = ["PIL", "numpy", "onnx", "onnxruntime", "pycuda", "sklearn", "tensorrt", "torch", "tqdm"]
@@ -65,3 +68,9 @@ def test_import_loads_nothing_heavy() -> None:
 
 def test_every_module_imports_in_a_bare_environment() -> None:
     assert int(python("-c", IMPORT_ALL).stdout) >= 10
+
+
+@pytest.mark.skipif(Path(sys.prefix).name != ".venv-test", reason="the Makefile's environments alone")
+def test_a_clone_of_that_name_beside_a_script_does_not_hide_the_package(tmp_path: Path) -> None:
+    (tmp_path / "fieldshot").mkdir()
+    subprocess.run([sys.executable, "-c", "from fieldshot import Backbone"], cwd=tmp_path, check=True)
