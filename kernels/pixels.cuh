@@ -4,6 +4,7 @@
 #include "simt.cuh"
 
 constexpr int CHANNELS = 3, PLACES = 22;
+constexpr int WIDE = 32;  // columns that are made at once
 
 DEVICE int least(int a, int b) { return a < b ? a : b; }
 DEVICE int most(int a, int b) { return a > b ? a : b; }
@@ -27,12 +28,13 @@ struct Lines {
 };
 
 #if defined(__CUDACC__) || defined(FIELDSHOT_CHECK)
-typedef uint8_t Level;
 constexpr int GROUP = 4;  // lines that share a weight
+constexpr int PIXEL = CHANNELS, SLOTS = CHANNELS;  // bytes of a pixel that was made; sums of a lane in a line of WIDE
+#define UNROLLED
 
 // to[l][x][c] = clip(sum_t weights[x][t] picture[line + l][from[x] + t][c]) for `count` lines. A warp makes GROUP
 // lines, a lane a channel of a column of them.
-DEVICE void along(const Lines& lines, int line, int count, Level* to, int pitch) {
+DEVICE void along(const Lines& lines, int line, int count, uint8_t* to, int pitch) {
   const int step = lines.picture.pixel_bytes;
   for (int l = warp() * GROUP; l < count; l += WARPS * GROUP)
     for (int e = warp_lane(); e < lines.columns * CHANNELS; e += WARP) {
@@ -48,21 +50,49 @@ DEVICE void along(const Lines& lines, int line, int count, Level* to, int pitch)
       for (int t = 0; t < lines.taps; ++t)
         for (int i = 0; i < GROUP; ++i) sums[i] += weights[t] * pixels[i][(size_t)t * step];
       for (int i = 0; i < GROUP; ++i)
-        if (l + i < count) to[(l + i) * pitch + e] = (Level)clipped(sums[i]);
+        if (l + i < count) to[(l + i) * pitch + e] = (uint8_t)clipped(sums[i]);
     }
 }
+
+// What a lane has of a line that was made, and the like of it from its sums.
+DEVICE int levels(const uint8_t* line, int slot) { return line[slot * WARP + warp_lane()]; }
+DEVICE void put(uint8_t* line, const int* sums) {
+  for (int slot = 0; slot < SLOTS; ++slot) line[slot * WARP + warp_lane()] = (uint8_t)clipped(sums[slot]);
+}
 #else
-typedef int Level;
 constexpr int GROUP = VEC<int>;  // lines in a vector
 constexpr int SPAN = 512;        // pixels of a line that are at hand at once; with GROUP lines half the nearest cache
+constexpr int PIXEL = 4, SLOTS = CHANNELS * WIDE / VEC<int>;
+#define UNROLLED _Pragma("GCC unroll 8")
 
-// The same, up to a whole GROUP of lines. They are first laid side by side, four bytes a pixel: then all that is summed
-// is vectors.
-DEVICE void along(const Lines& lines, int line, int count, Level* to, int pitch) {
+DEVICE Vec<int> packed(const Vec<int>* sums) {
+  return clipped(sums[0]) | clipped(sums[1]) << 8 | clipped(sums[2]) << 16;
+}
+
+// Lays four words of four lines across: to[j][i] = line_i[j].
+DEVICE void turn(const void* a, const void* b, const void* c, const void* d, void* to, size_t pitch) {
+  typedef uint32_t Four __attribute__((vector_size(16)));
+  const void* lines[4] = {a, b, c, d};
+  Four rows[4];
+  for (int i = 0; i < 4; ++i) __builtin_memcpy(rows + i, lines[i], sizeof(Four));
+  for (int twice = 0; twice < 2; ++twice) {
+    const Four even[2] = {rows[0], rows[1]}, odd[2] = {rows[2], rows[3]};
+    for (int i = 0; i < 2; ++i) {
+      rows[2 * i] = __builtin_shuffle(even[i], odd[i], Four{0, 4, 1, 5});
+      rows[2 * i + 1] = __builtin_shuffle(even[i], odd[i], Four{2, 6, 3, 7});
+    }
+  }
+  for (int j = 0; j < 4; ++j) __builtin_memcpy((char*)to + j * pitch, rows + j, sizeof(Four));
+}
+
+// The same, up to a whole GROUP of lines and of four columns. Lines are first laid side by side, four bytes a pixel:
+// then all that is summed is vectors.
+DEVICE void along(const Lines& lines, int line, int count, uint8_t* to, int pitch) {
   const PreprocessPicture& picture = lines.picture;
   const int *from = lines.from, taps = lines.taps;
   alignas(64) uint32_t words[SPAN][GROUP];
-  for (int l = 0; l < count; l += GROUP)
+  alignas(64) int made[WIDE][GROUP];
+  for (int l = 0; l < count; l += GROUP) {
     for (int x = 0, next; x < lines.columns; x = next) {
       for (next = x + 1; next < lines.columns && from[next] + taps - from[x] <= SPAN;) ++next;
       Vec<int> sums[CHANNELS] = {};
@@ -72,8 +102,12 @@ DEVICE void along(const Lines& lines, int line, int count, Level* to, int pitch)
         const uint8_t* side[GROUP];
         for (int i = 0; i < GROUP; ++i) side[i] = lines.pixel(line + least(l + i, count - 1), first);
         const int whole = size - (first + size == picture.length);  // behind the last there may be no fourth byte
+        int k = 0;
         size_t at = 0;
-        for (int k = 0; k < whole; ++k, at += picture.pixel_bytes)
+        for (; picture.pixel_bytes == 4 && k + 4 <= whole; k += 4, at += 16)
+          for (int i = 0; i < GROUP; i += 4)
+            turn(side[i] + at, side[i + 1] + at, side[i + 2] + at, side[i + 3] + at, words[k] + i, sizeof words[k]);
+        for (; k < whole; ++k, at += picture.pixel_bytes)
           for (int i = 0; i < GROUP; ++i) __builtin_memcpy(words[k] + i, side[i] + at, 4);
         for (int i = 0; i < GROUP && whole < size; ++i)
           words[whole][i] = side[i][at] | side[i][at + 1] << 8 | side[i][at + 2] << 16;
@@ -87,14 +121,21 @@ DEVICE void along(const Lines& lines, int line, int count, Level* to, int pitch)
             for (int c = 0; c < CHANNELS; ++c) sums[c] += (four >> 8 * c & 255) * weights[t];
           }
           if (piece + SPAN < taps) continue;
-          Level* place = to + l * pitch + column * CHANNELS;
-          for (int c = 0; c < CHANNELS; ++c) {
-            int out[GROUP];
-            store<int>(out, clipped(sums[c]));
-            for (int i = 0; i < GROUP; ++i) place[i * pitch + c] = out[i];
-          }
+          store<int>(made[column], packed(sums));
         }
       }
     }
+    for (int x = 0; x < lines.columns; x += 4)
+      for (int i = 0; i < GROUP; i += 4)
+        turn(made[x] + i, made[x + 1] + i, made[x + 2] + i, made[x + 3] + i, to + (l + i) * pitch + x * PIXEL, pitch);
+  }
+}
+
+// A slot is one channel of as many pixels as a vector has.
+DEVICE Vec<int> levels(const uint8_t* line, int slot) {
+  return load<int>((const int*)line + slot / CHANNELS * VEC<int>) >> 8 * (slot % CHANNELS) & 255;
+}
+DEVICE void put(uint8_t* line, const Vec<int>* sums) {
+  for (int i = 0; i < SLOTS / CHANNELS; ++i) store((int*)line + i * VEC<int>, packed(sums + i * CHANNELS));
 }
 #endif

@@ -14,15 +14,14 @@
 
 #include "pixels.cuh"
 
-constexpr int TALL = LANES == 1 ? 32 : 8, WIDE = 32, BAND = 32;
+constexpr int TALL = LANES == 1 ? 64 : 8, BAND = 32;
 static_assert(BAND % GROUP == 0, "a whole group of lines is made at once");
-constexpr int PITCH = CHANNELS * WIDE + 8;  // from line to line in shared memory
+constexpr int PITCH = PIXEL * WIDE + (LANES == 1 ? 0 : 8);  // from line to line in shared memory
 
 DEVICE int tiles(int width, int height) { return (width + WIDE - 1) / WIDE * ((height + TALL - 1) / TALL); }
 
 KERNEL(preprocess, PreprocessParams) {
-  SHARED(Level, strip, BAND * PITCH);
-  constexpr int STEP = WARP * VEC<int>, SLOTS = CHANNELS * WIDE / STEP;  // a lane's sums of a row
+  SHARED(uint8_t, strip, BAND * PITCH);
   const int each = most(tiles(p.width, p.height), tiles(p.height, p.width));
   for (int task = block(); task < p.N * each; task += blocks()) {
     const PreprocessPicture& picture = p.pictures[task / each];
@@ -35,6 +34,19 @@ KERNEL(preprocess, PreprocessParams) {
     const Lines lines = {picture, picture.first + left, picture.first + width + (size_t)left * taps1, taps1, columns};
     const int* from2 = picture.second + top;
     const int* weights2 = picture.second + height + (size_t)top * taps2;
+
+    const int right = picture.turned ? p.width : 1, down = picture.turned ? 1 : p.width;
+    float* out[CHANNELS];
+    const float* values[CHANNELS];
+    for (int c = 0; c < CHANNELS; ++c) {
+      const int to = p.reversed ? CHANNELS - 1 - c : c;
+      out[c] = p.out + ((size_t)(task / each * CHANNELS + to) * p.height * p.width + (size_t)top * down +
+                        (size_t)left * right);
+      values[c] = p.values + 256 * to;
+    }
+    for (int y = warp(); y < rows; y += WARPS)  // a network's run drives its input out of the cache
+      for (int c = 0; c < CHANNELS; ++c)
+        for (int x = 0; x < columns; x += 16) fetch(out[c] + (size_t)y * down + (size_t)x * right);
 
     Vec<int> sums[TALL / WARPS][SLOTS];
     for (int i = 0; i < TALL / WARPS; ++i)
@@ -49,32 +61,21 @@ KERNEL(preprocess, PreprocessParams) {
         const int first = most(from2[y], line), last = least(from2[y] + taps2, line + count);
         const int* weights = weights2 + (size_t)y * taps2 - from2[y];
         Vec<int>* sum = sums[y / WARPS];
-        for (int l = first; l < last; ++l) {  // a weight serves all slots
-          const Level* levels = strip + (l - line) * PITCH + warp_lane() * VEC<int>;
-          for (int slot = 0; slot < SLOTS; ++slot)
-            if (slot * STEP + warp_lane() * VEC<int> < columns * CHANNELS)
-              sum[slot] += load<int>(levels + slot * STEP) * weights[l];
-        }
+        for (int l = first; l < last; ++l)  // a weight serves all slots
+          for (int slot = 0; slot < SLOTS; ++slot) sum[slot] += levels(strip + (l - line) * PITCH, slot) * weights[l];
       }
     }
 
-    sync();
-    for (int y = warp(); y < rows; y += WARPS)
-      for (int slot = 0; slot < SLOTS; ++slot)
-        store<Level>(strip + y * PITCH + slot * STEP + warp_lane() * VEC<int>, clipped(sums[y / WARPS][slot]));
-    sync();
-    const int right = picture.turned ? p.width : 1, down = picture.turned ? 1 : p.width;
-    float* out[CHANNELS];
-    const float* values[CHANNELS];
-    for (int c = 0; c < CHANNELS; ++c) {
-      const int to = p.reversed ? CHANNELS - 1 - c : c;
-      out[c] = p.out + ((size_t)(task / each * CHANNELS + to) * p.height * p.width + (size_t)top * down +
-                        (size_t)left * right);
-      values[c] = p.values + 256 * to;
-    }
-    for (int y = warp(); y < rows; y += WARPS)
-      for (int x = warp_lane(); x < columns; x += WARP)
+    for (int first = 0; first < rows; first += BAND) {
+      const int last = least(first + BAND, rows);
+      uint8_t* made = strip - first * PITCH;
+      sync();
+      for (int y = first + warp(); y < last; y += WARPS) put(made + y * PITCH, sums[y / WARPS]);
+      sync();
+      for (int y = first + warp(); y < last; y += WARPS)
         for (int c = 0; c < CHANNELS; ++c)
-          out[c][(size_t)y * down + (size_t)x * right] = values[c][strip[y * PITCH + x * CHANNELS + c]];
+          UNROLLED for (int x = warp_lane(); x < columns; x += WARP)
+            out[c][(size_t)y * down + (size_t)x * right] = values[c][made[y * PITCH + x * PIXEL + c]];
+    }
   }
 }
