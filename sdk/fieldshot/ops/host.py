@@ -132,9 +132,9 @@ class _Room(threading.local):
 def address_of(array: NDArray[Any]) -> int:
     """Where an array begins."""
     if array.flags.writeable and array.size:
-        # A quarter of the time of array.ctypes.data. (NumPy's stubs do not say that an array is a buffer.)
+        # A third of the time of what serves the others. (NumPy's stubs do not say that an array is a buffer.)
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
-    return array.ctypes.data
+    return int(array.__array_interface__["data"][0])
 
 
 def _aligned(array: NDArray[Any]) -> int:
