@@ -200,7 +200,7 @@ struct PreprocessPicture {
 
 struct PreprocessParams {
   const PreprocessPicture* pictures;  // (N)
-  const float* values;                // (3, 256), what a channel of the output has for a pixel's 8 bits
+  const float* affine;                // (2, 3), scale and shift of a pixel's 8 bits for each channel of the output
   float* out;                         // (N, 3, height, width)
   int N, height, width, reversed;     // reversed: blue, green, red
 };

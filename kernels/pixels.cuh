@@ -16,6 +16,12 @@ template <typename V> DEVICE V clipped(V sum) {
   return value < none ? none : value > all ? all : value;
 }
 
+// level * scale + shift in two roundings, as NumPy does it: what lies in between keeps compilers from fusing them.
+template <typename V> DEVICE V normal(V level, float scale, float shift) {
+  const V product = level * scale, lowest = V{} - 3.402823466e38f;
+  return (product < lowest ? lowest : product) + shift;
+}
+
 // Lines of a picture, and the columns that are made of them: each of the `taps` pixels from[x] on, times its weights.
 struct Lines {
   const PreprocessPicture& picture;
@@ -30,7 +36,6 @@ struct Lines {
 #if defined(__CUDACC__) || defined(FIELDSHOT_CHECK)
 constexpr int GROUP = 4;  // lines that share a weight
 constexpr int PIXEL = CHANNELS, SLOTS = CHANNELS;  // bytes of a pixel that was made; sums of a lane in a line of WIDE
-#define UNROLLED
 
 // to[l][x][c] = clip(sum_t weights[x][t] picture[line + l][from[x] + t][c]) for `count` lines. A warp makes GROUP
 // lines, a lane a channel of a column of them.
@@ -59,11 +64,16 @@ DEVICE int levels(const uint8_t* line, int slot) { return line[slot * WARP + war
 DEVICE void put(uint8_t* line, const int* sums) {
   for (int slot = 0; slot < SLOTS; ++slot) line[slot * WARP + warp_lane()] = (uint8_t)clipped(sums[slot]);
 }
+
+// to[x * apart] = normal(channel c of pixel x of a line that was made)
+DEVICE void normalise(float* to, int apart, const uint8_t* line, int c, int columns, float scale, float shift) {
+  for (int x = warp_lane(); x < columns; x += WARP)
+    to[(size_t)x * apart] = normal((float)line[x * PIXEL + c], scale, shift);
+}
 #else
 constexpr int GROUP = VEC<int>;  // lines in a vector
 constexpr int SPAN = 512;        // pixels of a line that are at hand at once; with GROUP lines half the nearest cache
 constexpr int PIXEL = 4, SLOTS = CHANNELS * WIDE / VEC<int>;
-#define UNROLLED _Pragma("GCC unroll 8")
 
 DEVICE Vec<int> packed(const Vec<int>* sums) {
   return clipped(sums[0]) | clipped(sums[1]) << 8 | clipped(sums[2]) << 16;
@@ -137,5 +147,19 @@ DEVICE Vec<int> levels(const uint8_t* line, int slot) {
 }
 DEVICE void put(uint8_t* line, const Vec<int>* sums) {
   for (int i = 0; i < SLOTS / CHANNELS; ++i) store((int*)line + i * VEC<int>, packed(sums + i * CHANNELS));
+}
+
+DEVICE void normalise(float* to, int apart, const uint8_t* line, int c, int columns, float scale, float shift) {
+  for (int x = 0; x < columns; x += VEC<int>) {
+    const Vec<int> level = levels(line, x / VEC<int> * CHANNELS + c);
+    const Vec<float> made = normal(__builtin_convertvector(level, Vec<float>), scale, shift);
+    if (apart == 1 && x + VEC<int> <= columns) {
+      store<float>(to + x, made);
+    } else {
+      float each[VEC<int>];
+      store<float>(each, made);
+      for (int i = 0; i < least(VEC<int>, columns - x); ++i) to[(size_t)(x + i) * apart] = each[i];
+    }
+  }
 }
 #endif

@@ -2,7 +2,7 @@
 //
 //   m[l][x] = clip(sum_t w1[x][t] picture[l][from1[x] + t])         along each line l that takes part, in each channel
 //   v[y][x] = clip(sum_t w2[y][t] m[from2[y] + t][x])               over lines
-//   out[n][c][y][x] = values[c][v[y][x][c]]                         (pixel / 255 - mean) / std, by a table
+//   out[n][c][y][x] = scale[c] v[y][x][c] + shift[c]                (pixel / 255 - mean) / std, rounded twice
 //
 // Weights are integers of PLACES binary places, and clip rounds to 8 bits: as in Pillow, to the bit, in every build.
 // Lines are rows; where a picture is turned they are columns, and x and y change places.
@@ -37,13 +37,9 @@ KERNEL(preprocess, PreprocessParams) {
 
     const int right = picture.turned ? p.width : 1, down = picture.turned ? 1 : p.width;
     float* out[CHANNELS];
-    const float* values[CHANNELS];
-    for (int c = 0; c < CHANNELS; ++c) {
-      const int to = p.reversed ? CHANNELS - 1 - c : c;
-      out[c] = p.out + ((size_t)(task / each * CHANNELS + to) * p.height * p.width + (size_t)top * down +
+    for (int c = 0; c < CHANNELS; ++c)
+      out[c] = p.out + ((size_t)(task / each * CHANNELS + c) * p.height * p.width + (size_t)top * down +
                         (size_t)left * right);
-      values[c] = p.values + 256 * to;
-    }
     for (int y = warp(); y < rows; y += WARPS)  // a network's run drives its input out of the cache
       for (int c = 0; c < CHANNELS; ++c)
         for (int x = 0; x < columns; x += 16) fetch(out[c] + (size_t)y * down + (size_t)x * right);
@@ -74,8 +70,8 @@ KERNEL(preprocess, PreprocessParams) {
       sync();
       for (int y = first + warp(); y < last; y += WARPS)
         for (int c = 0; c < CHANNELS; ++c)
-          UNROLLED for (int x = warp_lane(); x < columns; x += WARP)
-            out[c][(size_t)y * down + (size_t)x * right] = values[c][made[y * PITCH + x * PIXEL + c]];
+          normalise(out[c] + (size_t)y * down, right, made + y * PITCH, p.reversed ? CHANNELS - 1 - c : c, columns,
+                    p.affine[c], p.affine[CHANNELS + c]);
     }
   }
 }

@@ -147,7 +147,7 @@ class Preprocessing:
         seen = self._crop(picture).transpose(2, 0, 1)
         if self.channels == "BGR":
             seen = seen[::-1]
-        scale, shift = self._affine
+        scale, shift = self.affine.reshape(2, 3, 1, 1)
         np.multiply(seen, scale, out=out)
         return np.add(out, shift, out=out)
 
@@ -177,12 +177,10 @@ class Preprocessing:
         return to_height, to_width, round((to_height - self.size[0]) / 2), round((to_width - self.size[1]) / 2)
 
     @cached_property
-    def values(self) -> npt.NDArray[np.float32]:
-        """What the network is fed for 8 bits of each of its channels: (3, 256) float32."""
-        scale, shift = self._affine
-        values = np.arange(256, dtype=np.uint8) * scale.reshape(3, 1) + shift.reshape(3, 1)
-        values.flags.writeable = False
-        return values
+    def affine(self) -> npt.NDArray[np.float32]:
+        """Scale and shift of 8 bits for each channel of the input: (2, 3) float32. A product is rounded, then a sum."""
+        mean, std = np.array(self.mean), np.array(self.std)
+        return np.stack([1 / (255 * std), -mean / std]).astype(np.float32)
 
     def _crop(self, picture: Picture) -> npt.NDArray[np.uint8]:
         height, width = size_of(picture)
@@ -193,11 +191,6 @@ class Preprocessing:
         image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
         image = image.resize((to_width, to_height), _FILTERS[self.interpolation])
         return np.asarray(image.crop((left, top, right, bottom)))
-
-    @cached_property
-    def _affine(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        mean, std = np.array(self.mean).reshape(3, 1, 1), np.array(self.std).reshape(3, 1, 1)
-        return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
 
 
 _HINT: Final = "see docs/bundle.md, or export the bundle again"

@@ -52,7 +52,7 @@ def launch_preprocess(
         "preprocess",
         len(pictures) * tiles,
         pictures=call.put(np.frombuffer(bytearray(records), np.uint8)),
-        values=call.put(spec.values),
+        affine=call.put(spec.affine),
         out=out,
         N=len(pictures),
         height=height,
