@@ -114,8 +114,8 @@ def bench_recognize(
 ) -> None:
     """Recognising a file among five classes of five costs at most 10 % over decoding, Pillow's resize and the network.
 
-    Over decoding and the network alone it costs 1 to 2 ms: the resize, and Python that the network drove out of the
-    caches.
+    Over decoding and the network alone it costs 0.5 to 1 ms: half of it the resize, half Python that the network drove
+    out of the caches.
     """
     backbone, theirs = pair
     classes = {label: paths[:6] for label, paths in list(find_classes(shared / "data" / data).items())[:5]}
