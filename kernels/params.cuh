@@ -78,7 +78,7 @@ struct TemperatureParams {
 };
 
 struct MomentParams {
-  const float* U;        // (N, D), or in panels (D / 64, N, 64)
+  const float* U;        // (N, D), or in panels (D / 64 rounded up, N, 64)
   const double* before;  // (D, D) or null
   double* partial;       // scratch (slices, D, D), or (rows, D)
   double* moment;        // (D, D)
@@ -102,7 +102,7 @@ struct CentreParams {
   float* means;          // (K, D)
   float* residuals;      // (M, D), pulled
   float* offsets;        // (K, D), in one piece with the residuals
-  float* panels;         // ((M + K) / 64, D, 64), residuals and offsets in panels (tile.cuh), or null
+  float* panels;         // ((M + K) / 64 rounded up, D, 64), residuals and offsets in panels (tile.cuh), or null
   float* prototypes;     // (K, D)
   double* squares;       // (M)
   double pull;
@@ -117,7 +117,7 @@ struct SystemParams {
   const double* pulls;   // (K), with `moment`
   const float* right;    // (identity - n, n), right-hand rows, or null where they are in `system` already
   double* inverse;       // scratch (64, 64)
-  double* panels;        // scratch (rows / 64, 64, 64): the rows below the block column, in panels (tile.cuh)
+  double* panels;        // scratch (rows / 64 rounded up, 64, 64): the rows below the block column, in panels (tile.cuh)
   double* system;        // (rows, n)
   double ridge;
   int n, rows, identity, K, start;  // identity: the first row of its last ones; start: the block column at work

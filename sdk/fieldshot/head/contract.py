@@ -105,7 +105,7 @@ def embedding_rows(Z: ArrayLike, *, expected: int | None, name: str, least: int 
     EmbeddingError
         For another shape or dimension, sparse, complex or text, or less than `least` samples.
     """
-    if hasattr(Z, "toarray"):
+    if not isinstance(Z, np.ndarray) and hasattr(Z, "toarray"):
         raise EmbeddingError("embeddings must be a dense array (got a sparse one)", hint="pass Z.toarray()")
     try:
         array = np.asarray(Z)
