@@ -17,6 +17,7 @@ from fieldshot.backbone.bundle import Bundle
 from fieldshot.backbone.choice import create
 from fieldshot.backbone.embedding import check_batch_size, embedded, embedded_alone
 from fieldshot.backbone.engine import Engine
+from fieldshot.backbone.handover import Handover
 from fieldshot.backbone.views import MOST, check_budget, check_views
 from fieldshot.errors import BundleError
 from fieldshot.images import Picture, Preprocessing, as_items, decode
@@ -46,11 +47,11 @@ class Backbone:
         So many views of each picture are embedded, and their embeddings averaged (docs/views.md).
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, *, path: Path | None, views: int = 1) -> None:
+    def __init__(self, bundle: Bundle, engine: Engine | Handover, *, path: Path | None, views: int = 1) -> None:
         self.bundle = bundle
         self.path = path
         self.views = check_views(views)
-        self._engine = engine
+        self._runs = engine
 
     @classmethod
     def default(
@@ -124,6 +125,11 @@ class Backbone:
         return f"Backbone(name={self.name!r}, dim={self.dim}, engine={self.engine!r}, contract={self.contract!r})"
 
     @property
+    def _engine(self) -> Engine:
+        """What serves at this moment: read it once for all that belongs together."""
+        return self._runs.engine if isinstance(self._runs, Handover) else self._runs
+
+    @property
     def name(self) -> str:
         """Name of the network."""
         return self.bundle.name
@@ -146,7 +152,8 @@ class Backbone:
     @property
     def runs(self) -> str:
         """Engine and precision in two words: "onnxruntime float32"."""
-        return f"{self.engine} {self.precision}"
+        engine = self._engine
+        return f"{engine.name} {engine.precision}"
 
     @property
     def contract(self) -> str:
@@ -166,6 +173,7 @@ class Backbone:
 
     def info(self) -> dict[str, Any]:
         """What this backbone is and what runs it, in words and numbers that JSON can hold."""
+        engine = self._engine
         return {
             "name": self.name,
             "dim": self.dim,
@@ -176,12 +184,16 @@ class Backbone:
             "preprocessing": self.preprocessing.to_json(),
             "views": self.views,
             "pictures": f"prepared by {prepared_by(self.preprocessing)}",
-            "engine": {**self._engine.info(), "passed over": self._engine.passed_over or "nothing"},
+            "engine": {**engine.info(), "passed over": engine.passed_over or "nothing"},
         }
 
     def with_views(self, views: int) -> Backbone:
         """The same network, on so many views of each picture."""
-        return Backbone(self.bundle, self._engine, path=self.path, views=views)
+        return Backbone(self.bundle, self._runs, path=self.path, views=views)
+
+    def settled(self) -> Backbone:
+        """The same, and run for good by the engine that runs it now, whatever a plan that is being built becomes."""
+        return Backbone(self.bundle, self._engine, path=self.path, views=self.views)
 
     def views_within(self, budget_ms: float) -> int:
         """The most views that embed a picture in so many milliseconds here, decoding left out; 1 at least.

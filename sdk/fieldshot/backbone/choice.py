@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from fieldshot.backbone.bundle import Bundle
 from fieldshot.backbone.engine import Engine
+from fieldshot.backbone.handover import Handover
 from fieldshot.backbone.parity import check_parity
 from fieldshot.device import asked_index, device_count, find_device
 from fieldshot.errors import DeviceError, EngineError, MissingDependencyError, OptionError
@@ -30,7 +31,7 @@ def create(
     threads: int | None,
     precision: str = "float32",
     progress: Progress | None = None,
-) -> Engine:
+) -> Engine | Handover:
     """Make an engine for a bundle and check it on the verification pictures.
 
     Parameters
@@ -47,6 +48,11 @@ def create(
         Which of the bundle's networks runs.
     progress : callable, optional
         Called with the share of a plan that is built, from 0 to 1. Whoever watches waits for it with ``auto`` too.
+
+    Returns
+    -------
+    Engine or Handover
+        The latter where another engine is on its way.
 
     Raises
     ------
@@ -110,7 +116,7 @@ def _tensorrt(bundle: Bundle, precision: str, progress: Progress | None) -> Engi
     )
 
 
-def _fastest(bundle: Bundle, threads: int | None, precision: str, progress: Progress | None) -> Engine:
+def _fastest(bundle: Bundle, threads: int | None, precision: str, progress: Progress | None) -> Engine | Handover:
     passed_over = "tensorrt: FIELDSHOT_DEVICE names no GPU"
     index = asked_index()
     if index is not None:
@@ -131,8 +137,6 @@ def _fastest(bundle: Bundle, threads: int | None, precision: str, progress: Prog
             passed_over = f"tensorrt: {error}"
             _log.warning("onnxruntime serves, for tensorrt is passed over: %s", error)
         else:
-            from fieldshot.backbone.handover import Handover
-
             return Handover(_onnxruntime(bundle, threads, precision), partial(_checked, bundle, precision))
     serving = _onnxruntime(bundle, threads, precision)
     serving.passed_over = "; ".join(filter(None, [passed_over, serving.passed_over]))

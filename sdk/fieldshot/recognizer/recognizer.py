@@ -298,7 +298,7 @@ class Recognizer:
         start = time.perf_counter()
         model = self._current()
         model.check()
-        backbone = self.backbone
+        backbone = self.backbone.settled()
         embeddings = backbone.pending(items) or backbone.embed_with(items, pictures.decode, progress=progress)
         answers = model.answers(embeddings) if embeddings.shape[0] else []
         latency_ms = (time.perf_counter() - start) * 1e3 / max(len(answers), 1)

@@ -263,6 +263,31 @@ def test_auto_serves_at_once_and_hands_over(bundle: Path, environment: dict[str,
     )
 
 
+@pytest.mark.parametrize("count", [1, 9])
+def test_a_recognition_names_the_engine_that_ran_it(bundle: Path, environment: dict[str, str], count: int) -> None:
+    """Also where another one takes over meanwhile; and all pictures of a call are run by one."""
+    program = f"""
+        import tempfile
+        backbone = Backbone.load(BUNDLE)
+        recognizer = Recognizer.create(tempfile.mkdtemp() + "/site.gallery", backbone)
+        recognizer.enroll_many({{"one": PICTURES[:4], "two": PICTURES[4:8]}})
+        serving, ran = backbone._engine, []
+        def slow(run):
+            def waits(batch):
+                while backbone.engine == "onnxruntime":
+                    time.sleep(0.01)
+                ran.extend(batch)
+                return run(batch)
+            return waits
+        serving.run, serving.run_beside = slow(serving.run), slow(serving.run_beside)
+        found = recognizer.recognize_batch(PICTURES[:{count}])
+        assert {{one.engine for one in found}} == {{"onnxruntime float32"}}, found
+        assert len(ran) == {count}
+        assert recognizer.recognize(PICTURES[0]).engine == "tensorrt float32"
+        """
+    run(program, bundle, environment, STANDIN_TENSORRT_BUILD_S="2")
+
+
 def test_a_process_that_ends_leaves_its_build(bundle: Path, environment: dict[str, str]) -> None:
     start = time.monotonic()
     run("Backbone.load(BUNDLE)", bundle, environment, STANDIN_TENSORRT_BUILD_S="60")
