@@ -56,7 +56,7 @@ class OnnxRuntimeEngine:
         If the bundle has no such network, ONNX Runtime cannot load it, or its input and output are not those of the
         format.
     EngineError
-        If ONNX Runtime has no CUDA provider that works on the device.
+        If ONNX Runtime has no CUDA provider that works on the device and has memory there.
     """
 
     name = "onnxruntime"
@@ -115,6 +115,12 @@ class OnnxRuntimeEngine:
             cuda = {"device_id": self._gpu, "use_tf32": 0}  # a mantissa of 10 bits is not float32
             session = onnxruntime.InferenceSession(network, sess_options=options, providers=[(_CUDA, cuda), _CPU])
         except Exception as error:  # its exceptions share no base of their own
+            if self._gpu is not None:  # the network may be as it should be: a CPU will tell
+                raise EngineError(
+                    f"onnxruntime {self._version} must load {self._file} on CUDA device {self._gpu}"
+                    f" (got: {_line(error)})",
+                    hint="free memory on the device, or set FIELDSHOT_DEVICE=host",
+                ) from error
             raise BundleError(
                 f"{self._bundle.path}: {self._file} must load in ONNX Runtime {self._version} (got: {_line(error)})",
                 hint="upgrade onnxruntime, or export the bundle again",

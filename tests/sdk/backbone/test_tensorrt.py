@@ -299,6 +299,8 @@ CUDA_PROVIDER = """
     import onnxruntime
     class Session(onnxruntime.InferenceSession):
         def __init__(self, network, sess_options, providers):
+            if WORKS is None and isinstance(providers[0], tuple):
+                raise RuntimeError("CUDA failure 2: out of memory")
             super().__init__(network, sess_options, providers=["CPUExecutionProvider"])
             self.asked = providers
         def get_providers(self):
@@ -326,9 +328,10 @@ def test_without_tensorrt_onnxruntime_runs_on_cuda(bundle: Path, environment: di
     ("setting", "why"),
     [
         ("EXACT, WORKS = 1, 'CPUExecutionProvider'", "onnxruntime 1."),
+        ("EXACT, WORKS = 1, None", "onnxruntime 1."),
         ("EXACT, WORKS = 1.01, 'CUDAExecutionProvider'", "onnxruntime must reproduce in float32"),
     ],
-    ids=["it does not load", "it is not exact"],
+    ids=["it does not load", "there is no memory for the network", "it is not exact"],
 )
 def test_a_cuda_provider_that_does_not_do(bundle: Path, environment: dict[str, str], setting: str, why: str) -> None:
     done = run(setting + dedent(CUDA_PROVIDER), bundle, environment)
