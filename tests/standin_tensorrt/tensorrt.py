@@ -42,6 +42,10 @@ class BuilderFlag(enum.IntEnum):
     TF32 = 1
 
 
+class DataType(enum.Enum):
+    FLOAT = 0
+
+
 class ExecutionContextAllocationStrategy(enum.Enum):
     USER_MANAGED = 2
 
@@ -192,6 +196,12 @@ class ICudaEngine:
 
     def get_tensor_name(self, index: int) -> str:
         return ("input", "embedding")[index]
+
+    def get_tensor_dtype(self, name: str) -> DataType:
+        return DataType.FLOAT
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return self.shape if name == "input" else (-1, self.session.get_outputs()[0].shape[1])
 
     def create_execution_context(self, strategy: ExecutionContextAllocationStrategy) -> IExecutionContext:
         assert strategy is ExecutionContextAllocationStrategy.USER_MANAGED

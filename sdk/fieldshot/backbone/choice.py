@@ -157,7 +157,7 @@ def _checked(bundle: Bundle, precision: str, progress: Progress | None) -> Tenso
 
 
 def _loaded(bundle: Bundle, precision: str, index: int, plan: Plan) -> TensorRTEngine | None:
-    """The engine on a plan; None where TensorRT refuses one that was kept, which is to be built anew."""
+    """The engine on a plan; None where one that was kept cannot be used and is to be built anew."""
     from fieldshot.backbone.tensorrt import TensorRTEngine
 
     try:
@@ -165,5 +165,5 @@ def _loaded(bundle: Bundle, precision: str, index: int, plan: Plan) -> TensorRTE
     except EngineError as error:
         if not plan.kept:
             raise
-        _log.warning("the plan is built anew, for TensorRT refuses the one that was kept: %s", error)
+        _log.warning("the plan is built anew, for the one that was kept cannot be used: %s", error)
         return None

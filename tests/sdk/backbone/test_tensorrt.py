@@ -184,7 +184,7 @@ def test_a_plan_that_tensorrt_refuses_is_built_anew(bundle: Path, environment: d
     digests = [hashlib.sha256(part).hexdigest().encode() for part in (data, changed)]
     kept.write_bytes(header.replace(*digests) + b"\n" + changed)
     done = run(SHOWN, bundle, environment)
-    assert "TensorRT refuses the one that was kept: TensorRT 10.3.0 must load the plan (got: Version tag" in done.stderr
+    assert "the one that was kept cannot be used: TensorRT 10.3.0 must load the plan (got: Version tag" in done.stderr
     assert kept.read_bytes().endswith(data)
 
 
@@ -507,18 +507,31 @@ def test_an_overflow_in_float16_is_float32(environment: dict[str, str], tmp_path
     assert "(got NaN or infinity)" in done.stdout
 
 
-def test_a_plan_of_another_backbone_is_refused(bundle: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    """Under the name and the terms of this one, with a digest that is right."""
+def replaced(environment: dict[str, str], bundle: Path, other: Path) -> None:
+    """Put another backbone's plan under the name and the terms of the bundle's, with a digest that is right."""
     run(SHOWN, bundle, environment)
     (ours,) = plans(environment)
-    run(SHOWN, write_tiny_bundle(tmp_path / "other.fieldshot", seed=1), environment)
+    run(SHOWN, other, environment)
     (theirs,) = set(plans(environment)) - {ours}
     header, _, data = ours.read_bytes().partition(b"\n")
-    other = theirs.read_bytes().partition(b"\n")[2]
-    digests = [hashlib.sha256(part).hexdigest().encode() for part in (data, other)]
-    ours.write_bytes(header.replace(*digests) + b"\n" + other)
+    other_data = theirs.read_bytes().partition(b"\n")[2]
+    digests = [hashlib.sha256(part).hexdigest().encode() for part in (data, other_data)]
+    ours.write_bytes(header.replace(*digests) + b"\n" + other_data)
+
+
+def test_a_plan_of_another_backbone_is_refused(bundle: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    replaced(environment, bundle, write_tiny_bundle(tmp_path / "other.fieldshot", seed=1))
     assert "tensorrt must reproduce in float32" in run(REFUSED, bundle, environment).stdout
     assert run("print(Backbone.load(BUNDLE).engine)", bundle, environment).stdout == "onnxruntime\n"
+
+
+def test_a_plan_of_other_shapes_does_not_run(bundle: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """It would write embeddings past the end of their memory."""
+    replaced(environment, bundle, write_tiny_bundle(tmp_path / "other.fieldshot", dim=40))
+    done = run(SHOWN, bundle, environment)
+    assert "the one that was kept cannot be used: a plan of this network must have the tensors" in done.stderr
+    assert "embedding FLOAT (-1, 16) (got input FLOAT (-1, 3, 32, 32), embedding FLOAT (-1, 40))" in done.stderr
+    assert "building" not in run(SHOWN, bundle, environment).stderr
 
 
 def test_memory_that_runs_out(bundle: Path, environment: dict[str, str]) -> None:

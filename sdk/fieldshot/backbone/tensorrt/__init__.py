@@ -64,7 +64,7 @@ class TensorRTEngine:
         self.precision = precision
         self.passed_over = ""
         self.workers = min(cores(), _MAX_WORKERS)
-        self._running = Running(find_device(index), plan.data, bundle.dim)
+        self._running = Running(find_device(index), plan.data, bundle.preprocessing.size, bundle.dim)
         self._runner = _runner(index)
         self._about_plan = {"built": plan.built, "size_bytes": len(plan.data)}
 

@@ -32,6 +32,8 @@ class Running:
     device : Device
     plan : bytes
         Made on this device by this TensorRT.
+    size : (int, int)
+        Height and width of the inputs.
     dim : int
         Dimension D of the embeddings.
 
@@ -48,7 +50,7 @@ class Running:
         As for `Device.current`.
     """
 
-    def __init__(self, device: Device, plan: bytes, dim: int) -> None:
+    def __init__(self, device: Device, plan: bytes, size: tuple[int, int], dim: int) -> None:
         self.device = device
         self.dim = dim
         self._spaces: WeakSet[Workspace] = WeakSet()
@@ -63,13 +65,20 @@ class Running:
                 hint="it is built anew; if that does not help, use engine='onnxruntime'",
             )
         device.closes(self)
-        names = {self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)}
-        if names != {_INPUT, _OUTPUT}:
+        tensors = dict(map(self._tensor, range(self._engine.num_io_tensors)))
+        wanted = {_INPUT: f"FLOAT {(-1, 3, *size)}", _OUTPUT: f"FLOAT {(-1, dim)}"}
+        # A longer embedding would be written past the end of its memory; where the plan leaves the length open (-1) the
+        # gate has to tell.
+        if tensors not in (wanted, {**wanted, _OUTPUT: "FLOAT (-1, -1)"}):
             raise EngineError(
-                f"a plan must have the tensors {_INPUT} and {_OUTPUT} (got {', '.join(sorted(names))})",
-                hint="export the bundle again",
+                f"a plan of this network must have the tensors {_listed(wanted)} (got {_listed(tensors)})",
+                hint="it is built anew; if that does not help, use engine='onnxruntime'",
             )
         self.memory_bytes: int = max(self._engine.device_memory_size_v2, 1)
+
+    def _tensor(self, number: int) -> tuple[str, str]:
+        name = self._engine.get_tensor_name(number)
+        return name, f"{self._engine.get_tensor_dtype(name).name} {tuple(self._engine.get_tensor_shape(name))}"
 
     def run(self, batch: Floats) -> Floats:
         """Turn inputs (n, 3, height, width) into embeddings (n, D), both float32: one wait, at the end."""
@@ -147,6 +156,10 @@ class Fixed:
 
     def __init__(self, context: trt.IExecutionContext) -> None:
         self.context, self.number = context, next(_numbers)
+
+
+def _listed(tensors: dict[str, str]) -> str:
+    return ", ".join(f"{name} {what}" for name, what in sorted(tensors.items(), reverse=True))
 
 
 def made_context(engine: trt.ICudaEngine) -> trt.IExecutionContext | None:
