@@ -174,6 +174,7 @@ class Backbone:
     def info(self) -> dict[str, Any]:
         """What this backbone is and what runs it, in words and numbers that JSON can hold."""
         engine = self._engine
+        sent = engine.pending is not None and self.views == 1
         return {
             "name": self.name,
             "dim": self.dim,
@@ -183,7 +184,7 @@ class Backbone:
             "source": self.bundle.manifest["source"],
             "preprocessing": self.preprocessing.to_json(),
             "views": self.views,
-            "pictures": f"prepared by {prepared_by(self.preprocessing)}",
+            "pictures": f"prepared by {'kernels on the device' if sent else prepared_by(self.preprocessing)}",
             "engine": {**engine.info(), "passed over": engine.passed_over or "nothing"},
         }
 

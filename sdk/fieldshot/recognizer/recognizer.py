@@ -299,7 +299,8 @@ class Recognizer:
         model = self._current()
         model.check()
         backbone = self.backbone.settled()
-        embeddings = backbone.pending(items) or backbone.embed_with(items, pictures.decode, progress=progress)
+        pending = backbone.pending(items) if progress is None else None  # that tells nothing on the way
+        embeddings = pending or backbone.embed_with(items, pictures.decode, progress=progress)
         answers = model.answers(embeddings) if embeddings.shape[0] else []
         latency_ms = (time.perf_counter() - start) * 1e3 / max(len(answers), 1)
         by = model.version, backbone.runs

@@ -699,6 +699,26 @@ def test_an_enrolment_sends_its_pictures_too(bundle: Path, environment: dict[str
     run(dedent(ENROLLED) + dedent(program), bundle, environment)
 
 
+def test_a_batch_tells_its_progress(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        for count, want in ((1, [(1, 1)]), (3, [(2, 3), (3, 3)])):
+            told = []
+            recognizer.recognize_batch(PICTURES[:count], progress=lambda done, total: told.append((done, total)))
+            assert told == want, told
+        """
+    run(dedent(ENROLLED) + dedent(program), bundle, environment)
+
+
+def test_what_prepares_pictures_is_told(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        backbone = tensorrt()
+        assert backbone.info()["pictures"] == "prepared by kernels on the device"
+        for other in (backbone.with_views(2), Backbone.load(BUNDLE, "onnxruntime")):  # those go through the CPU
+            assert other.info()["pictures"].startswith("prepared by CPU kernels"), other.info()
+        """
+    run(program, bundle, environment)
+
+
 def test_threads_recognise_at_once(bundle: Path, environment: dict[str, str]) -> None:
     program = """
         want = [a.confidence for a in recognizer._current().answers(recognizer.backbone.embed(PICTURES[16:40]))]
