@@ -11,7 +11,7 @@ from fieldshot.backbone.engine import Engine
 from fieldshot.backbone.handover import Handover
 from fieldshot.backbone.parity import check_parity
 from fieldshot.device import asked_index, device_count, find_device
-from fieldshot.errors import DeviceError, EngineError, MissingDependencyError, OptionError
+from fieldshot.errors import DeviceError, DeviceMemoryError, EngineError, MissingDependencyError, OptionError
 
 if TYPE_CHECKING:
     from fieldshot.backbone.tensorrt import TensorRTEngine
@@ -131,11 +131,11 @@ def _fastest(bundle: Bundle, threads: int | None, precision: str, progress: Prog
             if engine is not None:
                 check_parity(engine, bundle)
                 return engine
-        except (MissingDependencyError, DeviceError) as error:
-            passed_over = f"tensorrt: {error}"
-        except EngineError as error:
+        except (EngineError, DeviceMemoryError) as error:
             passed_over = f"tensorrt: {error}"
             _log.warning("onnxruntime serves, for tensorrt is passed over: %s", error)
+        except (MissingDependencyError, DeviceError) as error:
+            passed_over = f"tensorrt: {error}"
         else:
             return Handover(_onnxruntime(bundle, threads, precision), partial(_checked, bundle, precision))
     serving = _onnxruntime(bundle, threads, precision)

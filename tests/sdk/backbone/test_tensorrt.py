@@ -365,6 +365,14 @@ def test_a_tensorrt_that_does_not_start(bundle: Path, environment: dict[str, str
     assert len(plans(environment)) == 1
 
 
+def test_a_device_without_memory_for_a_plan(bundle: Path, environment: dict[str, str]) -> None:
+    run(SHOWN, bundle, environment)
+    program = "b = Backbone.load(BUNDLE); print(b.engine, b.info()['engine']['passed over'])"
+    done = run(program, bundle, environment, FIELDSHOT_STANDIN_MEMORY="100000")
+    assert done.stdout.startswith("onnxruntime tensorrt: Stand-in must have memory for this")
+    assert "WARNING onnxruntime serves, for tensorrt is passed over: Stand-in must have memory" in done.stderr
+
+
 def test_an_old_tensorrt(bundle: Path, environment: dict[str, str]) -> None:
     shown = "sys.modules['tensorrt_rtx'] = None; print(Backbone.load(BUNDLE).info()['engine']['passed over'])"
     done = run(shown, bundle, environment, STANDIN_TENSORRT_VERSION="8.6.1")
