@@ -137,6 +137,7 @@ struct Stream {
   Work work{};
   std::unique_ptr<Work> captured{};  // while it is captured: what goes into the graph
   bool spoiled = false;            // by something that no graph can hold
+  bool in_function = false;        // of the host, in some thread
 };
 
 struct Event {
@@ -253,8 +254,9 @@ void step(Stream* stream) {
   if (!stream->context->error) stream->context->error = work();
 }
 
+// Where a thread is in a host function of the stream, what comes after that is left to it.
 void run(Stream* stream) {
-  while (!stream->work.empty()) step(stream);
+  while (!stream->in_function && !stream->work.empty()) step(stream);
 }
 
 // Runs what the next piece of work of this stream comes after, other than work of the stream itself.
@@ -778,10 +780,12 @@ DRIVER cuLaunchHostFunc(void* handle, void (*function)(void*), void* data) {
   CALL(CONTEXT);
   auto stream = stream_of(call.context, handle);
   if (!stream || !function) return INVALID_HANDLE;
-  return submit(stream.get(), [=] {
+  return submit(stream.get(), [=, running = stream.get()] {
+    running->in_function = true;
     mutex.unlock();
     function(data);
     mutex.lock();
+    running->in_function = false;
     return SUCCESS;
   });
 }

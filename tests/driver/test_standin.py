@@ -406,6 +406,40 @@ assert from_device(a, 4).tolist() == [0] * 4
     )
 
 
+def test_work_after_a_host_function_waits_for_it(run: Run) -> None:
+    """Also where another thread waits for the whole device meanwhile, as whoever frees memory does."""
+    run(
+        CONTEXT
+        + """
+import ctypes, threading
+driver = ctypes.CDLL("libcuda.so.1")
+busy, freed, order = threading.Event(), threading.Event(), []
+
+def frees():
+    busy.wait(10)
+    context.push()
+    cuda.mem_alloc(4).free()
+    cuda.Context.pop()
+    freed.set()
+
+def first(data):
+    busy.set()
+    freed.wait(10)
+    order.append("first")
+
+kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+functions = kind(first), kind(lambda data: order.append("second"))
+for function in functions:
+    assert driver.cuLaunchHostFunc(ctypes.c_void_p(stream.handle), function, None) == 0
+thread = threading.Thread(target=frees)
+thread.start()
+stream.synchronize()
+thread.join()
+assert order == ["first", "second"], order
+"""
+    )
+
+
 def test_live_memory_is_declared_to_the_checker(run: Run) -> None:
     run(
         CONTEXT
