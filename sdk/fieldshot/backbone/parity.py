@@ -39,6 +39,8 @@ def check_parity(engine: Engine, bundle: Bundle) -> None:
         compare(engine.run(inputs[rows]), rows, f"{size} at a time")
     if engine.pending is None:
         return
+    together = engine.pending(pictures[:2], bundle.preprocessing).fetch()  # as an enrolment has it
+    compare(together, np.arange(len(together)), "two pictures at a time")
     # As a recognition has it: kernel by kernel at first, then captured, then as a graph; with batches in between.
     for time in ("first", "second", "third", "fourth"):
         for row, picture in enumerate(pictures[:2]):
