@@ -12,6 +12,7 @@ Environment:
     STANDIN_TENSORRT_NAN          1: it gives NaN
     STANDIN_TENSORRT_BROKEN       1: neither a builder nor a runtime starts
     STANDIN_TENSORRT_WRONG_GRAPH  1: what it computes in a graph is wrong
+    STANDIN_TENSORRT_MEMORY       bytes that a run of the largest batch needs (4096)
     STANDIN_TENSORRT_REFUSES      precision whose networks it cannot parse
 """
 
@@ -188,7 +189,7 @@ class Runtime:
 
 class ICudaEngine:
     num_io_tensors = 2
-    device_memory_size_v2 = 4096
+    device_memory_size_v2 = int(os.environ.get("STANDIN_TENSORRT_MEMORY", "4096"))
 
     def __init__(self, most: int, network: bytes) -> None:
         self.most, self.precision = most, _precision(network)
@@ -219,7 +220,7 @@ class IExecutionContext:
 
     def set_device_memory(self, memory: int, size: int) -> None:
         assert not self._busy, "memory was changed under a run"
-        assert memory and memory % 256 == 0 and size >= self._engine.device_memory_size_v2
+        assert memory and memory % 256 == 0
         self._memory = memory, size
         self._changes += 1
 
@@ -230,12 +231,17 @@ class IExecutionContext:
         return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        self._shape = tuple(shape)
+        self._shape, self._needs = tuple(shape), self._engine.device_memory_size_v2
         self._changes += 1
         return 1 <= shape[0] <= self._engine.most and self._shape[1:] == self._engine.shape[1:]
 
+    def update_device_memory_size_for_shapes(self) -> int:
+        self._needs = -(-self._engine.device_memory_size_v2 * self._shape[0] // self._engine.most)
+        self._changes += 1
+        return self._needs
+
     def execute_async_v3(self, stream: int) -> bool:
-        assert self._memory[0] and set(self._addresses) == {"input", "embedding"}
+        assert self._memory[1] >= self._needs and set(self._addresses) == {"input", "embedding"}
         assert not self._busy, "a context was used by two runs at once"
         capturing, changes = ctypes.c_int(), self._changes
         assert _driver.cuStreamIsCapturing(ctypes.c_void_p(stream), ctypes.byref(capturing)) == 0

@@ -681,6 +681,21 @@ def test_batches_in_between_do_not_change_a_graph(bundle: Path, environment: dic
     run(dedent(ENROLLED) + dedent(program), bundle, environment)
 
 
+def test_a_network_that_needs_much_memory_is_a_graph_too(bundle: Path, environment: dict[str, str]) -> None:
+    """One picture needs a sixteenth of what the largest batch does."""
+    program = """
+        for _ in range(2):
+            recognizer.recognize(PICTURES[16])
+        before = {name: calls(name) for name in ("cuGraphLaunch", "cuMemAlloc_v2", "cuLaunchKernel")}
+        for n in range(16, 20):
+            recognizer.recognize(PICTURES[n])
+        after = {name: calls(name) for name in before}
+        assert after == {**before, "cuGraphLaunch": before["cuGraphLaunch"] + 4}, (before, after)
+        """
+    memory = {"STANDIN_TENSORRT_MEMORY": str(300 << 20), "FIELDSHOT_STANDIN_MEMORY": str(1 << 30)}
+    run(dedent(ENROLLED) + dedent(program), bundle, environment, **memory)
+
+
 def test_the_gate_is_what_serves_a_recognition(bundle: Path, environment: dict[str, str]) -> None:
     done = run(REFUSED, bundle, environment, STANDIN_TENSORRT_WRONG_GRAPH="1")
     assert "tensorrt must reproduce in float32, from the picture, the second time, the" in done.stdout

@@ -94,14 +94,15 @@ class TensorRTEngine:
     def _pending(self, pictures: Sequence[Picture], spec: Preprocessing) -> Pending:
         assert self._runner is not None  # `pending`
         running, N = self._running, len(pictures)
+        shape = N, 3, *spec.size
 
         def launch(call: Call) -> int:
             assert isinstance(call, CudaCall)  # of this runner
             embeddings = call.out(np.float32, N, running.dim)
-            inputs = call.scratch(np.float32, N, 3, *spec.size)
+            inputs = call.scratch(np.float32, *shape)
             launch_preprocess(call, pictures, spec, inputs)
-            scratch = call.scratch(np.uint8, running.memory_bytes)
-            fixed = running.fixed(call.space, scratch, inputs, embeddings, (N, 3, *spec.size))
+            scratch = call.scratch(np.uint8, running.needs(call.space, shape))
+            fixed = running.fixed(call.space, scratch, inputs, embeddings, shape)
             call.do(("tensorrt", fixed.number), lambda: running.start(fixed.context, call.space))
             return embeddings
 

@@ -40,7 +40,7 @@ class Running:
     Attributes
     ----------
     memory_bytes : int
-        What a run needs beside inputs and embeddings.
+        What a run of the largest batch needs beside inputs and embeddings.
 
     Raises
     ------
@@ -54,6 +54,7 @@ class Running:
         self.device = device
         self.dim = dim
         self._spaces: WeakSet[Workspace] = WeakSet()
+        self._needs: dict[tuple[int, ...], int] = {}
         # What workspaces keep for this one: a context that any batch changes, and those that graphs may hold.
         self._free, self._fixed = next(_numbers), next(_numbers)
         with device.current(), device.alone, refusals() as errors:
@@ -90,23 +91,30 @@ class Running:
             context = space.kept.get(self._free)
             if context is None:
                 context = space.kept[self._free] = self._context(space)
-            place(context, space.take(self.memory_bytes), self.memory_bytes, source, target, batch.shape)
+            size = self.needs(space, batch.shape)
+            place(context, space.take(size), size, source, target, batch.shape)
             self.start(context, space)
             space.fetch([(target, embeddings)])
         return embeddings
 
+    def needs(self, space: Workspace, shape: tuple[int, ...]) -> int:
+        """Bytes that a run needs for inputs of a shape: of a few pictures much less than `memory_bytes`."""
+        if shape not in self._needs:
+            self._needs[shape] = sized(self._context(space), shape) or self.memory_bytes
+        return self._needs[shape]
+
     def fixed(self, space: Workspace, scratch: int, source: int, target: int, shape: tuple[int, ...]) -> Fixed:
         """A context for one place and shape, which a graph may hold: nothing about it changes ever after.
 
-        At `scratch` are `memory_bytes`. TensorRT would allocate them for each context and keep them; a workspace shares
-        them out.
+        At `scratch` are as many bytes as it `needs`. TensorRT would allocate them for each context and keep them; a
+        workspace shares them out.
         """
         at = scratch, source, target, shape
         kept: dict[object, Fixed] = space.kept.setdefault(self._fixed, {})
         found = kept.get(at)
         if found is None:
             context = self._context(space)
-            place(context, scratch, self.memory_bytes, source, target, shape)
+            place(context, scratch, self.needs(space, shape), source, target, shape)
             while len(kept) >= _KEPT:
                 del kept[next(iter(kept))]
             found = kept[at] = Fixed(context)
@@ -183,11 +191,18 @@ def place(
     context: trt.IExecutionContext, scratch: int, size: int, source: int, target: int, shape: tuple[int, ...]
 ) -> None:
     """Tell a context where everything is."""
+    sized(context, shape)
     context.set_device_memory(scratch, size)
     context.set_tensor_address(_INPUT, source)
     context.set_tensor_address(_OUTPUT, target)
+
+
+def sized(context: trt.IExecutionContext, shape: tuple[int, ...]) -> int:
+    """Tell a context the shape of its inputs; the bytes that it then needs, 0 where TensorRT cannot say."""
     if not context.set_input_shape(_INPUT, shape):
         raise EngineError(
             f"{NAME} {VERSION} must take inputs of shape {shape} (got a refusal)",
             hint="try a smaller batch_size, or engine='onnxruntime'",
         )
+    size: int = context.update_device_memory_size_for_shapes()
+    return size
