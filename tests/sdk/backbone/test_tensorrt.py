@@ -219,6 +219,7 @@ def test_two_processes_build_one_plan(bundle: Path, environment: dict[str, str])
     errors = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
     assert sum("building the TensorRT plan" in error for error in errors) == 1
+    assert sum(error.count("another process builds the plan: this one waits") for error in errors) == 1
     assert len(plans(environment)) == 1
 
 

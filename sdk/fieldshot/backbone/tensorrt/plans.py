@@ -95,7 +95,7 @@ def obtain(terms: Terms, build: Callable[[], bytes], waiting: Callable[[], objec
 def _turn(terms: Terms, waiting: Callable[[], object]) -> Iterator[None]:
     import fcntl
 
-    lock = _path(terms).with_suffix(".lock")
+    lock, told = _path(terms).with_suffix(".lock"), False
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = lock.open("wb")
@@ -109,6 +109,9 @@ def _turn(terms: Terms, waiting: Callable[[], object]) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                if not told:
+                    _log.warning("another process builds the plan: this one waits for it")
+                    told = True
                 waiting()
                 time.sleep(_POLL_S)
         try:
