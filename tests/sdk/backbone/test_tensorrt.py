@@ -380,6 +380,18 @@ def test_an_old_tensorrt(bundle: Path, environment: dict[str, str]) -> None:
     assert "TensorRT 8.6.1, older than 10.3" in done.stdout
 
 
+def test_a_file_system_without_locks(bundle: Path, environment: dict[str, str]) -> None:
+    program = """
+        import fcntl
+        def no_lock(file, how):
+            raise OSError(37, "No locks available")
+        fcntl.flock = no_lock
+        assert tensorrt().embed(PICTURES).shape == (40, 16)
+        """
+    run(program, bundle, environment)
+    assert len(plans(environment)) == 1
+
+
 def test_a_fork_does_not_hold_the_lock(bundle: Path, environment: dict[str, str]) -> None:
     """Of a build: it lives on after that, and another process wants the plan anew."""
     program = """

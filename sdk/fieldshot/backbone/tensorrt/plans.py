@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -114,10 +114,14 @@ def _turn(terms: Terms, waiting: Callable[[], object]) -> Iterator[None]:
                     told = True
                 waiting()
                 time.sleep(_POLL_S)
+            except OSError as error:  # some network file systems lock nothing: then another process builds it too
+                _log.debug("no lock %s: %s", lock, error)
+                break
         try:
             yield
         finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # a fork made meanwhile has the file open too, and would hold the lock
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)  # a fork made meanwhile has the file open too, and would hold the lock
 
 
 def _path(terms: Terms) -> Path:
