@@ -113,8 +113,9 @@ class Recognizer:
         budget_ms : float, optional
             Milliseconds that a picture may take to embed on this device. Where there is time for two or three views
             of it, their embeddings are averaged, which is more accurate (docs/views.md); the gallery keeps to that
-            number wherever it is opened. Where there is not even time for one, the log says so. Left out, a backbone's
-            own number of views, one unless stated.
+            number wherever it is opened, and waits for a TensorRT plan, so that what will serve is measured. Where
+            there is not even time for one, the log says so. Left out, a backbone's own number of views, one unless
+            stated.
         engine, threads, precision, progress
             As for `Backbone.load`; the gallery keeps to the precision wherever it is opened.
         false_accept_rate : float, optional
@@ -131,6 +132,8 @@ class Recognizer:
             As for `Backbone.load`; OptionError also where `budget_ms` is not a finite number above 0.
         """
         find_ops(device)  # before there is a file
+        if budget_ms is not None and progress is None:
+            progress = _unwatched
         loaded = load_backbone(backbone, engine=engine, threads=threads, precision=precision, progress=progress)
         if budget_ms is not None:
             loaded = loaded.with_views(loaded.views_within(budget_ms))
@@ -441,6 +444,10 @@ class Recognizer:
             if snapshot.removed:
                 snapshot = self.gallery.snapshot()
             self._model = model.advanced(snapshot)
+
+
+def _unwatched(done: int, total: int | None) -> None:
+    """Wait like one who watches."""
 
 
 def _files(gallery: Path) -> list[str]:

@@ -245,6 +245,21 @@ def test_auto_waits_where_progress_is_watched(bundle: Path, environment: dict[st
     run("assert Backbone.load(BUNDLE, progress=lambda done, total: None).engine == 'tensorrt'", bundle, environment)
 
 
+def test_a_budget_is_measured_on_the_engine_that_will_serve(bundle: Path, environment: dict[str, str]) -> None:
+    """The gallery keeps for good to the views that there was time for."""
+    program = """
+        import tempfile
+        from fieldshot.backbone import Backbone
+        within = Backbone.views_within
+        def views_within(backbone, budget_ms):
+            print(backbone.engine)
+            return within(backbone, budget_ms)
+        Backbone.views_within = views_within
+        Recognizer.create(tempfile.mkdtemp() + "/site.gallery", BUNDLE, budget_ms=1000)
+        """
+    assert run(program, bundle, environment, STANDIN_TENSORRT_BUILD_S="1").stdout == "tensorrt\n"
+
+
 def test_auto_serves_at_once_and_hands_over(bundle: Path, environment: dict[str, str]) -> None:
     program = """
         backbone = Backbone.load(BUNDLE)
