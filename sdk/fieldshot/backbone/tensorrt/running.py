@@ -88,10 +88,7 @@ class Running:
             source = space.put(np.ascontiguousarray(batch, np.float32))
             target = space.result(embeddings.nbytes)
             space.flush()
-            context = space.kept.get(self._free)
-            if context is None:
-                context = space.kept[self._free] = self._context(space)
-            size = self.needs(space, batch.shape)
+            context, size = self._changing(space), self.needs(space, batch.shape)
             place(context, space.take(size), size, source, target, batch.shape)
             self.start(context, space)
             space.fetch([(target, embeddings)])
@@ -100,7 +97,7 @@ class Running:
     def needs(self, space: Workspace, shape: tuple[int, ...]) -> int:
         """Bytes that a run needs for inputs of a shape: of a few pictures much less than `memory_bytes`."""
         if shape not in self._needs:
-            self._needs[shape] = sized(self._context(space), shape) or self.memory_bytes
+            self._needs[shape] = sized(self._changing(space), shape) or self.memory_bytes
         return self._needs[shape]
 
     def fixed(self, space: Workspace, scratch: int, source: int, target: int, shape: tuple[int, ...]) -> Fixed:
@@ -129,6 +126,13 @@ class Running:
                 f"{NAME} {VERSION} must run the network (got: {'; '.join(errors) or 'nothing'})",
                 hint="try a smaller batch_size, or engine='onnxruntime'",
             )
+
+    def _changing(self, space: Workspace) -> trt.IExecutionContext:
+        """The workspace's context for any shape and place."""
+        context = space.kept.get(self._free)
+        if context is None:
+            context = space.kept[self._free] = self._context(space)
+        return context
 
     def _context(self, space: Workspace) -> trt.IExecutionContext:
         """An execution context that will belong to a workspace, and so to one run at a time."""
