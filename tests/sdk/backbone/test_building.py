@@ -13,7 +13,7 @@ from fieldshot.errors import EngineError
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx")
 
 from fieldshot.backbone.tensorrt.building import _Monitor, build
-from fieldshot.backbone.tensorrt.library import _Logger
+from fieldshot.backbone.tensorrt.library import LOGGER, _Logger, refusals, trt
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -46,6 +46,14 @@ def test_control_c_ends_the_build_wherever_it_arrives(monkeypatch: pytest.Monkey
             with pytest.raises(KeyboardInterrupt, match="pressed"):
                 build(tiny_onnx(), 1)
     assert build(tiny_onnx(), 1)
+
+
+def test_a_run_in_another_thread_does_not_take_away_what_was_refused() -> None:
+    with refusals() as ours:
+        LOGGER.log(trt.ILogger.Severity.ERROR, "no memory")
+        with refusals() as theirs:
+            assert list(theirs) == []
+        assert list(ours) == ["no memory"]
 
 
 def test_a_network_that_cannot_be_read() -> None:

@@ -53,11 +53,11 @@ _log = logging.getLogger("fieldshot.tensorrt")
 
 
 class _Logger(trt.ILogger):  # type: ignore[misc]
-    """Passes on what TensorRT logs, and remembers its errors: they say what a result of None does not."""
+    """Passes on what TensorRT logs, and its errors to all who listen: they say what a result of None does not."""
 
     def __init__(self) -> None:
         trt.ILogger.__init__(self)
-        self.errors: deque[str] = deque(maxlen=8)
+        self.listening: dict[int, deque[str]] = {}  # any thread may log: TensorRT does not say what it is about
         self.interrupted: BaseException | None = None  # for `refusals` to raise
 
     def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
@@ -69,7 +69,8 @@ class _Logger(trt.ILogger):  # type: ignore[misc]
 
     def _take(self, severity: trt.ILogger.Severity, msg: str) -> None:
         if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-            self.errors.append(" ".join(msg.split()))
+            for errors in list(self.listening.values()):
+                errors.append(" ".join(msg.split()))
         if severity != trt.ILogger.Severity.VERBOSE:  # thousands of lines a build
             _log.debug("%s", msg)
 
@@ -98,8 +99,12 @@ def made(kind: Callable[[Any], Made]) -> Made:
 @contextmanager
 def refusals() -> Iterator[deque[str]]:
     """What TensorRT logs as errors meanwhile, the last ones; raises at its end what TensorRT swallowed."""
-    LOGGER.errors.clear()
-    yield LOGGER.errors
+    errors: deque[str] = deque(maxlen=8)
+    LOGGER.listening[id(errors)] = errors
+    try:
+        yield errors
+    finally:
+        del LOGGER.listening[id(errors)]
     interrupted, LOGGER.interrupted = LOGGER.interrupted, None
     if interrupted is not None:
         raise interrupted
