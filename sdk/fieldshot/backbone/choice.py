@@ -82,8 +82,8 @@ def _onnxruntime(bundle: Bundle, threads: int | None, precision: str) -> Engine:
 
     passed_over = ""
     index = asked_index()
-    # Of int8 its CUDA provider computes little; without a device it would complain on stderr.
-    if index is not None and precision != "int8" and has_cuda() and device_count() > index:
+    # Without a device its CUDA provider would complain on stderr.
+    if index is not None and has_cuda() and device_count() > index:
         try:
             engine = OnnxRuntimeEngine(bundle, threads, precision, index)
             check_parity(engine, bundle)

@@ -56,7 +56,7 @@ class OnnxRuntimeEngine:
         If the bundle has no such network, ONNX Runtime cannot load it, or its input and output are not those of the
         format.
     EngineError
-        If ONNX Runtime has no CUDA provider that works on the device and has memory there.
+        If ONNX Runtime has no CUDA provider that works on the device and has memory there, or in int8.
     """
 
     name = "onnxruntime"
@@ -71,6 +71,11 @@ class OnnxRuntimeEngine:
             raise MissingDependencyError(
                 f"onnxruntime must be installed (got: {error})", hint="pip install onnxruntime"
             ) from error
+        if gpu is not None and precision == "int8":
+            raise EngineError(
+                "onnxruntime must run all of an int8 network (got a CUDA provider that runs little of it)",
+                hint="install TensorRT, use precision='float16', or set FIELDSHOT_DEVICE=host",
+            )
         self.workers = min(cores(), _MAX_WORKERS) if threads is None else threads
         self.precision = precision
         self.passed_over = ""

@@ -327,7 +327,7 @@ CUDA_PROVIDER = """
     onnxruntime.InferenceSession = Session
     onnxruntime.get_available_providers = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
     sys.modules["tensorrt"] = sys.modules["tensorrt_rtx"] = None
-    backbone = Backbone.load(BUNDLE)
+    backbone = Backbone.load(BUNDLE, precision=globals().get("PRECISION", "float32"))
     engine = backbone.info()["engine"]
     print(engine["provider"], engine["passed over"])
     print(backbone._engine._session.asked)
@@ -345,9 +345,10 @@ def test_without_tensorrt_onnxruntime_runs_on_cuda(bundle: Path, environment: di
     [
         ("EXACT, WORKS = 1, 'CPUExecutionProvider'", "onnxruntime 1."),
         ("EXACT, WORKS = 1, None", "onnxruntime 1."),
+        ("EXACT, WORKS, PRECISION = 1, 'CUDAExecutionProvider', 'int8'", "onnxruntime must run all of an int8 network"),
         ("EXACT, WORKS = 1.01, 'CUDAExecutionProvider'", "onnxruntime must reproduce in float32"),
     ],
-    ids=["it does not load", "there is no memory for the network", "it is not exact"],
+    ids=["it does not load", "there is no memory for the network", "it is int8", "it is not exact"],
 )
 def test_a_cuda_provider_that_does_not_do(bundle: Path, environment: dict[str, str], setting: str, why: str) -> None:
     done = run(setting + dedent(CUDA_PROVIDER), bundle, environment)
