@@ -11,6 +11,7 @@ Environment:
     STANDIN_TENSORRT_WRONG_FROM   batch size from which on it computes wrongly
     STANDIN_TENSORRT_NAN          1: it gives NaN
     STANDIN_TENSORRT_BROKEN       1: neither a builder nor a runtime starts
+    STANDIN_TENSORRT_FULL         1: the device has no memory for a plan
     STANDIN_TENSORRT_WRONG_GRAPH  1: what it computes in a graph is wrong
     STANDIN_TENSORRT_MEMORY       bytes that a run of the largest batch needs (4096)
     STANDIN_TENSORRT_REFUSES      precision whose networks it cannot parse
@@ -181,6 +182,9 @@ class Runtime:
         self._logger = logger
 
     def deserialize_cuda_engine(self, plan: bytes) -> ICudaEngine | None:
+        if os.environ.get("STANDIN_TENSORRT_FULL"):
+            self._logger.log(ILogger.Severity.ERROR, "Error Code 2: OutOfMemory (Requested size was 4271788 bytes.)")
+            return None
         if not plan.startswith(_MAGIC):
             self._logger.log(ILogger.Severity.ERROR, "Version tag does not match")
             return None

@@ -390,6 +390,15 @@ def test_a_device_without_memory_for_a_plan(bundle: Path, environment: dict[str,
     assert "WARNING onnxruntime serves, for tensorrt is passed over: Stand-in must have memory" in done.stderr
 
 
+def test_a_plan_that_does_not_fit_is_not_built_anew(bundle: Path, environment: dict[str, str]) -> None:
+    run(SHOWN, bundle, environment)
+    program = "b = Backbone.load(BUNDLE); print(b.engine, b.info()['engine']['passed over'])"
+    done = run(program, bundle, environment, STANDIN_TENSORRT_FULL="1")
+    assert done.stdout.startswith("onnxruntime tensorrt: Stand-in must have memory for the plan (got: Error Code 2")
+    assert "WARNING onnxruntime serves" in done.stderr
+    assert "anew" not in done.stderr and "building" not in done.stderr
+
+
 def test_an_old_tensorrt(bundle: Path, environment: dict[str, str]) -> None:
     shown = "sys.modules['tensorrt_rtx'] = None; print(Backbone.load(BUNDLE).info()['engine']['passed over'])"
     done = run(shown, bundle, environment, STANDIN_TENSORRT_VERSION="8.6.1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from fieldshot.backbone.tensorrt.library import NAME, VERSION, made, refusals, trt
 from fieldshot.device import Device, Workspace
-from fieldshot.errors import EngineError
+from fieldshot.errors import DeviceMemoryError, EngineError
 
 __all__ = ["Running"]
 
@@ -47,7 +48,7 @@ class Running:
     EngineError
         If TensorRT refuses the plan, or it is not of such a network.
     DeviceError
-        As for `Device.current`.
+        As for `Device.current`; DeviceMemoryError if the plan does not fit into the device's memory.
     """
 
     def __init__(self, device: Device, plan: bytes, size: tuple[int, int], dim: int) -> None:
@@ -61,8 +62,14 @@ class Running:
             self._runtime = made(trt.Runtime)
             self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
+            got = "; ".join(errors) or "nothing"
+            if re.search("out ?of ?memory|alloca", got, re.IGNORECASE):  # another plan would fare no better
+                raise DeviceMemoryError(
+                    f"{device.name} must have memory for the plan (got: {got})",
+                    hint="close other programs on it, or use engine='onnxruntime'",
+                )
             raise EngineError(
-                f"{NAME} {VERSION} must load the plan (got: {'; '.join(errors) or 'nothing'})",
+                f"{NAME} {VERSION} must load the plan (got: {got})",
                 hint="it is built anew; if that does not help, use engine='onnxruntime'",
             )
         device.closes(self)
