@@ -65,8 +65,7 @@ def neighbours(support: Support, solution: Solution) -> Neighbours | None:
     """
     K = len(support.counts)
     each = _MOST // K
-    # The first is quick to see, for the many fits on few samples.
-    if len(support.U) < _LEAST * K or K < 2 or each < _LEAST_EACH or support.counts.min() < _LEAST:
+    if K < 2 or each < _LEAST_EACH or min(support.counts.tolist()) < _LEAST:  # of few classes quicker than by NumPy
         return None
     firsts = support.starts[:-1].astype(np.intp)
     kept = np.minimum(np.diff(support.starts), each)

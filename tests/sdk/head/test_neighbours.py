@@ -65,6 +65,13 @@ def test_they_are_not_asked(shots, clouds_each, classes):
     assert head._state.neighbours is None
 
 
+@pytest.mark.parametrize("shots", [12, 60])  # of the latter the second moment is learned, and eight a class held out
+def test_of_many_classes_they_are_asked_however_many_samples_each_has(shots):
+    Z, y = clouds(3, shots, 4, 60)
+    Z = np.tile(Z, 32)
+    assert FewShotHead().fit(Z, y)._state.neighbours is not None
+
+
 def test_a_class_of_few_samples_silences_them(several):
     Z, _ = clouds(4, 3, 20)
     grown = copy.copy(several).partial_fit(Z[:3], [7, 7, 7])
