@@ -77,7 +77,7 @@ def pooled(classes: Sequence[ClassStatistics], held_out: int, ops: Ops) -> Suppo
     moments = [s.moment for s in classes if s.moment is not None]
     at_hand = not moments and sum(counts) <= len(classes[0].total)
     few = at_hand and sum(counts) <= held_out
-    most = None if few else max(2, -(-held_out // len(classes)))
+    most = None if few else max(2, _share([len(s.samples) for s in classes], held_out))
     kept = [s.samples[:most] for s in classes]
     others = [s.samples[most:] for s in classes] if at_hand and not few else []
     U, starts = np.concatenate([*others, *kept]), np.array([0, *accumulate(map(len, kept))], np.int32)
@@ -89,3 +89,13 @@ def pooled(classes: Sequence[ClassStatistics], held_out: int, ops: Ops) -> Suppo
     if samples:
         moment = ops.moment(np.concatenate(samples), moment)
     return Support(*held, moment)
+
+
+def _share(sizes: Sequence[int], together: int) -> int:
+    """How many each gives, or all that it has, so that they are `together`, or as near as they come."""
+    for others, size in zip(range(len(sizes), 0, -1), sorted(sizes), strict=True):
+        share = -(-together // others)
+        if size >= share:
+            return share
+        together -= size
+    return max(sizes)

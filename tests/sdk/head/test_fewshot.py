@@ -142,6 +142,12 @@ def test_held_out_samples_are_few_unless_a_stated_rate_needs_more():
     assert np.isfinite(strict.threshold_)
 
 
+def test_where_a_class_has_few_samples_more_of_others_are_held_out():
+    Z, y = samples(1, [20, 580, 30], dim=700)
+    assert FewShotHead().fit(Z, y).open_set_.samples == 512
+    assert np.isfinite(FewShotHead(false_accept_rate=1 / 512).fit(Z, y).threshold_)
+
+
 @pytest.mark.parametrize(("dim", "most"), [(700, 512), (8, 2 * 64)])  # past 2 D samples a class remembers 64
 def test_up_to_512_samples_are_held_out_of_those_that_are_remembered(dim, most):
     Z, y = samples(1, [300, 350], dim=dim)
