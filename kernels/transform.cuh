@@ -7,8 +7,9 @@ DEVICE void transform_row(const float* z, float* u, int D) {
   // The bits of floats above 0 are in their order, and of whole numbers the compiler finds the largest with vectors.
   int32_t most = 0;
   for (int d = warp_lane(); d < D; d += WARP) {
+    const float number = z[d];  // from memory itself nvcc would copy byte by byte
     int32_t bits;
-    memcpy(&bits, z + d, sizeof bits);
+    memcpy(&bits, &number, sizeof bits);
     bits &= 0x7fffffff;
     most = bits > most ? bits : most;
   }

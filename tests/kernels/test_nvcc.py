@@ -37,6 +37,14 @@ def test_no_warnings(built: tuple[Path, str]) -> None:
     assert "warning" not in built[1].lower()
 
 
+def test_only_pictures_are_read_byte_by_byte(tmp_path: Path) -> None:
+    """What memcpy takes from memory is, four loads for one number; from a variable it is not."""
+    ptx = tmp_path / "all.ptx"
+    BUILD.compile_to(ptx, [BUILD.nvcc(), "-std=c++17", "-O3", "--ptx", "-arch=compute_75", ROOT / "kernels/all.cu"])
+    entries = re.findall(r"\.entry (\w+)\((.*?)(?=\.entry|\Z)", ptx.read_text("utf-8"), re.DOTALL)
+    assert {name for name, body in entries if re.search(r"ld\.\w+\.[us]8", body)} == {"preprocess"}
+
+
 def test_the_documented_table_is_that_of_ptxas(built: tuple[Path, str]) -> None:
     """Where another nvcc gives other numbers the table is due: python kernels/build.py report."""
     document = (ROOT / "docs/kernels.md").read_text("utf-8")
