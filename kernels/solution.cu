@@ -36,7 +36,8 @@ KERNEL(back, BackParams) {
         const double pivot = inside ? 1 / L[q][c] : 0;
         for (int r = 0; r < RIGHT; ++r) {
           double sum = r < count ? y[(size_t)r * p.n + c] : 0;
-          for (int later = q + 1; later < STEP; ++later) sum -= x[later][r] * L[later][c];
+          for (int later = 0; later < STEP; ++later)  // to a fixed end, or x does not stay in registers
+            if (later > q) sum -= x[later][r] * L[later][c];
           x[q][r] = sum * pivot;
         }
       }
@@ -56,9 +57,10 @@ KERNEL(back, BackParams) {
           for (int r = 0; r < count; ++r)
             for (int q = 0; q < STEP; ++q) y[(size_t)r * p.n + j] -= x[q][r] * L[q][j];
       sync();
-      for (int q = 0; q < STEP; ++q)
-        for (int r = 0; r < RIGHT; ++r)
-          if (lane() == q % LANES && r < count && begin + q < p.n) y[(size_t)r * p.n + begin + q] = x[q][r];
+      if (lane() == 0)
+        for (int q = 0; q < STEP; ++q)
+          for (int r = 0; r < RIGHT; ++r)
+            if (r < count && begin + q < p.n) y[(size_t)r * p.n + begin + q] = x[q][r];
     }
     sync();
   }

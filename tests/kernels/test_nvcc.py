@@ -33,6 +33,11 @@ def test_no_kernel_spills(built: tuple[Path, str]) -> None:
     assert set(re.findall(r"(\d+) bytes spill", built[1])) == {"0"}
 
 
+def test_lanes_keep_their_arrays_in_registers(built: tuple[Path, str]) -> None:
+    """One that is indexed in a loop that stays a loop lies in memory; nvcc decides so for some GPUs only."""
+    assert max(map(int, re.findall(r"(\d+) bytes stack frame", built[1]))) <= 32  # a few numbers, once a task
+
+
 def test_no_warnings(built: tuple[Path, str]) -> None:
     assert "warning" not in built[1].lower()
 
