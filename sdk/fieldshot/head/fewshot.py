@@ -17,7 +17,7 @@ from fieldshot.head.contract import Estimator, checked_embeddings, checked_label
 from fieldshot.head.labels import in_order, label_array, plain
 from fieldshot.head.learning import Progress, learned
 from fieldshot.head.neighbours import Neighbours, neighbours
-from fieldshot.head.statistics import ClassStatistics, joined, pooled
+from fieldshot.head.statistics import ClassStatistics, apart, joined, pooled
 from fieldshot.head.transduction import adapted
 from fieldshot.ops import Classifier, Ops, Pending, Prediction, Prior, find_ops
 from fieldshot.ops.kernels import KernelOps
@@ -177,7 +177,7 @@ class FewShotHead(Estimator):
                 hint="see classes_",
             )
         rest = {k: v for k, v in self._statistics.items() if k != label}
-        self._refit(rest, self.n_features_in_, self._unlabelled)
+        self._refit(apart(rest), self.n_features_in_, self._unlabelled)
         return self
 
     def merge(self, other: FewShotHead) -> Self:
@@ -207,7 +207,7 @@ class FewShotHead(Estimator):
                 f"heads must have the same number of features (got {self.n_features_in_} and {other.n_features_in_})",
                 hint="merge heads of one backbone only",
             )
-        ops, statistics = self._ops(), dict(self._statistics)
+        ops, statistics = self._ops(), apart(self._statistics)
         for label, more in other._statistics.items():
             statistics[label] = joined(statistics[label], more, ops) if label in statistics else more
         unlabelled = [seen for seen in (self._unlabelled, other._unlabelled) if seen is not None]

@@ -6,7 +6,6 @@ import mmap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from fieldshot.head.contract import finite
 from fieldshot.head.labels import unsortable
-from fieldshot.head.statistics import ClassStatistics, added
+from fieldshot.head.statistics import ClassStatistics, added, apart
 
 if TYPE_CHECKING:
     from fieldshot.ops import Ops
@@ -58,7 +57,7 @@ def learned(
     LabelError
         For labels that do not sort.
     """
-    statistics = dict(known)
+    statistics = apart(known)
     size, piece = (max(1, most // (4 * rows.shape[1])) for most in (_CHUNK_BYTES, _PIECE_BYTES))
     alone = ops.threads == 1 or len(rows) <= piece
     with nullcontext() if alone else ThreadPoolExecutor(ops.threads, thread_name_prefix="fieldshot-learn") as pool:
@@ -119,10 +118,8 @@ def _group(
         U, sums = ops.absorb(Z, np.array(inner, np.int32))
         for name, (a, b), total in zip(labels[piece[:-1]].tolist(), pairwise(inner), sums, strict=True):
             new[name] = added(new.get(name, known.get(name)), U[a:b], total, ops)
-    parts = {name: each for name, each in new.items() if each.samples.base is not None}
-    if sum(len(part.samples) for part in parts.values()) < length:  # they would keep the rest in memory too
-        new.update({name: replace(part, samples=part.samples.copy()) for name, part in parts.items()})
-    return new
+    parts = sum(len(each.samples) for each in new.values() if each.samples.base is not None)
+    return new if parts == length else apart(new)  # or they would keep the rest of the batch in memory too
 
 
 def _let_go(rows: NDArray[Any]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from fieldshot.ops import Support
 if TYPE_CHECKING:
     from fieldshot.ops import Float32, Float64, Ops
 
-__all__ = ["ClassStatistics", "added", "joined", "pooled"]
+__all__ = ["ClassStatistics", "added", "apart", "joined", "pooled"]
 
 # So many samples a class stay at hand for the leave-one-out scores, whatever its size.
 _HELD_OUT_PER_CLASS = 64
@@ -55,6 +55,13 @@ def added(before: ClassStatistics | None, U: Float32, total: Float64, ops: Ops) 
     if len(U) <= max(2 * U.shape[1], _HELD_OUT_PER_CLASS):
         return ClassStatistics(len(U), total, U)
     return ClassStatistics(len(U), total, U[:_HELD_OUT_PER_CLASS].copy(), ops.moment(U))
+
+
+def apart(classes: dict[Any, ClassStatistics]) -> dict[Any, ClassStatistics]:
+    """The same by label, where none keeps the batch that it came in: others may go, or soon remember theirs anew."""
+    return {
+        label: s if s.samples.base is None else replace(s, samples=s.samples.copy()) for label, s in classes.items()
+    }
 
 
 def joined(one: ClassStatistics, other: ClassStatistics, ops: Ops) -> ClassStatistics:

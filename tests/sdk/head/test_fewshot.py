@@ -134,6 +134,20 @@ def test_a_small_class_does_not_keep_the_batch_that_it_came_in():
     assert all(s.samples.base is None for s in head._statistics.values())
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda head: head.forget(1),
+        lambda head: head.partial_fit(*samples(1, [0, 9])),
+        lambda head: head.merge(FewShotHead().fit(*samples(1, [0, 9]))),
+    ],
+    ids=["forget", "partial_fit", "merge"],
+)
+def test_a_class_does_not_keep_what_others_no_longer_need(change):
+    head = change(FewShotHead().fit(*samples(0, [2, 9])))
+    assert head._statistics[0].samples.base is None
+
+
 def test_held_out_samples_are_few_unless_a_stated_rate_needs_more():
     Z, y = samples(1, [64] * 50, dim=8)
     assert FewShotHead().fit(Z, y).open_set_.samples == 50 * 11  # 512 of all, the same of each
