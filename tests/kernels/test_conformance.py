@@ -133,12 +133,12 @@ def test_every_fit_by_blocks(ops, monkeypatch):
 def test_the_order_of_lanes_and_blocks_changes_no_bit(ops):
     if ops.name != "race":
         pytest.skip("only the check machine shuffles its lanes")
-    given = problem([9, 4, 6, 30], 48, moment=True, keep=6)
-    small = problem([5, 1, 6], 40)
+    small, dual = problem([5, 1, 6], 40), problem([30, 1, 40], 75, keep=10)
+    primal = problem([9, 4, 6, 30], 48, moment=True, keep=6)
     results = []
     for seed in range(3):
         ops.runner.library.fieldshot_check_seed(seed)
-        results.append([*ops.fit(given.support, given.prior), *ops.fit(small.support, small.prior)])
+        results.append([part for given in (small, dual, primal) for part in ops.fit(given.support, given.prior)])
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
             assert np.asarray(one).tobytes() == np.asarray(two).tobytes()
