@@ -85,7 +85,7 @@ def _choose(asked: str, by: str) -> Choice:
         except (DeviceError, MissingDependencyError) as error:
             passed_over.append(f"{name}: {error}")
         else:
-            _log.info("head computes on %s", ops.name)
+            _log.info("head computes on %s%s", ops.name, "".join(f"; not on {reason}" for reason in passed_over))
             return Choice(ops, "auto", tuple(passed_over))
     _log.warning("head computes with NumPy, several times slower: %s", passed_over[-1])
     return Choice(_make("reference"), "auto", tuple(passed_over))
