@@ -47,14 +47,13 @@ def added(before: ClassStatistics | None, U: Float32, total: Float64, ops: Ops) 
     Where it has none yet and they are few, the samples that it remembers are `U` itself.
     """
     if before is not None:
-        total = before.total + total
         if before.moment is not None:
-            moment = ops.moment(U, before.moment)
-            return ClassStatistics(before.count + len(U), total, before.samples, moment)
-        U = np.concatenate([before.samples, U])
+            moment = _moment([U], [total], before.moment, ops)
+            return ClassStatistics(before.count + len(U), before.total + total, before.samples, moment)
+        U, total = np.concatenate([before.samples, U]), before.total + total
     if len(U) <= max(2 * U.shape[1], _HELD_OUT_PER_CLASS):
         return ClassStatistics(len(U), total, U)
-    return ClassStatistics(len(U), total, U[:_HELD_OUT_PER_CLASS].copy(), ops.moment(U))
+    return ClassStatistics(len(U), total, U[:_HELD_OUT_PER_CLASS].copy(), _moment([U], [total], None, ops))
 
 
 def apart(classes: dict[Any, ClassStatistics]) -> dict[Any, ClassStatistics]:
@@ -68,7 +67,8 @@ def joined(one: ClassStatistics, other: ClassStatistics, ops: Ops) -> ClassStati
     """Statistics of one class from those of two parts of its samples."""
     if other.moment is None:
         return added(one, other.samples, other.total, ops)
-    moment = ops.moment(one.samples, other.moment) if one.moment is None else one.moment + other.moment
+    moment = one.moment
+    moment = _moment([one.samples], [one.total], other.moment, ops) if moment is None else moment + other.moment
     kept = np.concatenate([one.samples, other.samples])[:_HELD_OUT_PER_CLASS]
     return ClassStatistics(one.count + other.count, one.total + other.total, kept, moment)
 
@@ -91,11 +91,30 @@ def pooled(classes: Sequence[ClassStatistics], held_out: int, ops: Ops) -> Suppo
     held = U, starts, np.array(counts, np.float64), np.array([s.total for s in classes])
     if at_hand:
         return Support(*held, None)
-    samples = [s.samples for s in classes if s.moment is None]
     moment = sum(moments[1:], start=moments[0]) if moments else None
-    if samples:
-        moment = ops.moment(np.concatenate(samples), moment)
+    rest = [s for s in classes if s.moment is None]
+    if rest:
+        moment = _moment([s.samples for s in rest], [s.total for s in rest], moment, ops)
     return Support(*held, moment)
+
+
+def _moment(samples: Sequence[Float32], totals: Sequence[Float64], before: Float64 | None, ops: Ops) -> Float64:
+    """Second moment (D, D) of the samples (M, D) of some classes, whose sums are `totals`, added to `before`.
+
+    It is taken around the mean of each: kernels add products in float32, and what all samples of a class have in common
+    would drown how they differ.
+    """
+    sums, counts = np.array(totals), np.array(list(map(len, samples)))
+    means = (sums / counts[:, None]).astype(np.float32)
+    around = np.empty((counts.sum(), sums.shape[1]), np.float32)
+    for U, mean, end in zip(samples, means, np.cumsum(counts), strict=True):
+        np.subtract(U, mean, out=around[end - len(U) : end])
+    moment = ops.moment(around, before)
+    left = sums - counts[:, None] * means.astype(np.float64)  # of means that are rounded
+    above, beside = np.concatenate([sums, means]), np.concatenate([means, left])
+    for first in range(0, len(moment), 64):  # by rows that stay in the cache
+        moment[first : first + 64] += above[:, first : first + 64].T @ beside
+    return moment
 
 
 def _share(sizes: Sequence[int], together: int) -> int:

@@ -235,7 +235,7 @@ def _scale_and_ridge(support: Support, prior: Prior) -> tuple[float, float]:
     """Scale and ridge of Sigma^-1 = scale (S + ridge I)^-1; fieldshot.ops.reference has the formulas."""
     of_means = float(np.einsum("kd,kd,k->", support.sums, support.sums, 1.0 / support.counts))
     if support.moment is None:
-        everything = float(np.einsum("nd,nd->n", support.U, support.U).sum(dtype=np.float64))
+        everything = float(np.einsum("nd,nd->", support.U, support.U, dtype=np.float64))
     else:
         everything = float(np.trace(support.moment))
     freedom = float(support.counts.sum()) - len(support.counts)

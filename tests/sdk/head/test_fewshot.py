@@ -128,6 +128,25 @@ def test_memory_does_not_grow_with_samples():
     assert [s.count for s in head._statistics.values()] == [10_000, 10_000]
 
 
+@pytest.mark.parametrize("shots", [[700], [700, 900], [100, 50, 3]])
+@pytest.mark.parametrize("spread", [0.0, 1e-3])
+def test_samples_that_are_as_good_as_alike(shots, spread):
+    """Pictures of a camera that stands still, past D of them and past 2 D a class."""
+    Z, y = samples(0, shots, dim=64, spread=spread)
+    queries, _ = samples(1, [9] * 5, dim=64)
+    expected = FewShotHead(device="reference").fit(Z, y).decision_function(queries)
+    streamed = FewShotHead().fit(Z[::3], y[::3]).partial_fit(Z[1::3], y[1::3])
+    for head in (FewShotHead().fit(Z, y), streamed.merge(FewShotHead().fit(Z[2::3], y[2::3]))):
+        np.testing.assert_allclose(head.decision_function(queries), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_one_sample_again_and_again_in_two_classes():
+    """What is left of squares that cancel must not be less than nothing, of up to D samples either."""
+    Z = np.random.default_rng(8).gamma(0.05, size=(1, 700)).astype(np.float32)
+    head = FewShotHead().fit(Z.repeat(700, axis=0), np.arange(700) % 2)
+    np.testing.assert_allclose(head.predict_proba(Z), 0.5)
+
+
 def test_a_small_class_does_not_keep_the_batch_that_it_came_in():
     Z, y = samples(0, [5, 2000], dim=8)
     head = FewShotHead().fit(Z, y)
