@@ -78,13 +78,13 @@ def pooled(classes: Sequence[ClassStatistics], held_out: int, ops: Ops) -> Suppo
 
     Up to D samples the Gram matrix is the smaller one; past that the second moment is, and of the samples only those to
     be held out are needed. These are all where they are no more than `held_out`, else as many of each class as make so
-    many together, or two, if it remembers them.
+    many together, or two, if it remembers them; but a sample alone in its class cannot be held out.
     """
     counts = [s.count for s in classes]
     moments = [s.moment for s in classes if s.moment is not None]
     at_hand = not moments and sum(counts) <= len(classes[0].total)
     few = at_hand and sum(counts) <= held_out
-    most = None if few else max(2, _share([len(s.samples) for s in classes], held_out))
+    most = None if few else max(2, _share([len(s.samples) for s in classes if s.count > 1], held_out))
     kept = [s.samples[:most] for s in classes]
     others = [s.samples[most:] for s in classes] if at_hand and not few else []
     U, starts = np.concatenate([*others, *kept]), np.array([0, *accumulate(map(len, kept))], np.int32)
@@ -124,4 +124,4 @@ def _share(sizes: Sequence[int], together: int) -> int:
         if size >= share:
             return share
         together -= size
-    return max(sizes)
+    return max(sizes, default=0)
