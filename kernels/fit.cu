@@ -22,6 +22,7 @@
 #include "pull.cuh"
 
 constexpr double LEAST_DISTANCE = 1e-4;  // as in fieldshot/ops/reference.py
+constexpr double LEAST_RIDGE = 1e-5;     // above what rounding does to H: G is of float32 products
 
 KERNEL(fit, FitParams) {
   const int N = p.N, D = p.D, K = p.K;
@@ -103,7 +104,7 @@ KERNEL(fit, FitParams) {
   apart = block_sum(apart);
   const double freedom = N - K, expected = p.spread * (apart > LEAST_DISTANCE ? apart : LEAST_DISTANCE);
   const double spread = (trace + p.spread_weight * expected) / (freedom + p.spread_weight);
-  const double ridge = p.covariance_prior * spread / D, scale = freedom + p.covariance_prior;
+  const double ridge = fmax(p.covariance_prior * spread / D, LEAST_RIDGE), scale = freedom + p.covariance_prior;
   for (int i = lane(); i < N; i += LANES) H[(size_t)i * N + i] += ridge;
   for (int t = lane(); t < N * K; t += LANES) {
     const int own = p.index[t / K];

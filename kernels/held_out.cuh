@@ -73,7 +73,7 @@ DEVICE double temperature_of(const TemperatureParams& p) {
     shrunk += p.ridge * p.between[(size_t)k * p.K + k];
   }
   squares = block_sum(squares), shrunk = block_sum(shrunk);
-  const double prior = shrunk > 0 ? p.prior * squares / shrunk : p.prior;
+  const double prior = shrunk > 0 && squares > shrunk ? p.prior * squares / shrunk : p.prior;
   if (total == 0 || p.K < 2) return prior;
 
   const double middle = log(prior);

@@ -147,6 +147,15 @@ def test_one_sample_again_and_again_in_two_classes():
     np.testing.assert_allclose(head.predict_proba(Z), 0.5)
 
 
+@pytest.mark.parametrize(("classes", "shots", "dim"), [(1, 60, 1280), (2, 30, 1280), (2, 64, 64), (4, 35, 64)])
+def test_one_scene_in_every_class(classes, shots, dim):
+    """Nothing tells the classes apart, nor the samples of one from another but noise."""
+    rng = np.random.default_rng(0)
+    Z = rng.gamma(0.5, size=(1, dim)) * (1 + 1e-5 * rng.normal(size=(classes * shots, dim)))
+    head = FewShotHead().fit(Z, np.arange(len(Z)) % classes)
+    np.testing.assert_allclose(head.predict_proba(Z).sum(axis=1), 1.0)
+
+
 def test_a_small_class_does_not_keep_the_batch_that_it_came_in():
     Z, y = samples(0, [5, 2000], dim=8)
     head = FewShotHead().fit(Z, y)
