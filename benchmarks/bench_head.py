@@ -150,7 +150,7 @@ def fine_tuned(benchmark: Any, compare: Compare, task: Task, seconds: float, **o
         logistic_unit=lambda: logistic(normed, task.y),
         **others,
     )
-    rounds = int(np.clip(1000 / turns.medians()["ours"], 5, 2000))  # a second: some of it is undisturbed
+    rounds = int(np.clip(3000 / turns.medians()["ours"], 5, 4000))  # a second and more: some of it is undisturbed
     head = benchmark.pedantic(lambda: FewShotHead(device="host").fit(task.Z, task.y), rounds=rounds)
     accuracies = {
         "accuracy": head.score(task.queries, task.truth),
