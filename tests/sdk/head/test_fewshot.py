@@ -140,6 +140,18 @@ def test_samples_that_are_as_good_as_alike(shots, spread):
         np.testing.assert_allclose(head.decision_function(queries), expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("rows", [2, 2000])  # looked through in one call, and in several
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_at_the_end_of_their_range_are_finite(rows, dtype):
+    Z = np.full((rows, 8), np.finfo(dtype).max, dtype)
+    Z[::2, 0] = 0
+    head = FewShotHead().fit(Z, np.arange(rows) % 2)
+    assert head.score(Z, np.arange(rows) % 2) == 1
+    Z[-1, 1] = np.nan
+    with pytest.raises(EmbeddingError, match=f"got NaN in row {rows - 1}"):
+        head.predict(Z)
+
+
 def test_one_sample_again_and_again_in_two_classes():
     """What is left of squares that cancel must not be less than nothing, of up to D samples either."""
     Z = np.random.default_rng(8).gamma(0.05, size=(1, 700)).astype(np.float32)
