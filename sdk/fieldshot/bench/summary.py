@@ -18,10 +18,11 @@ _HEADER = ["benchmark", "base", "head", "change %", "interval", "threshold %", "
 def headline(comparison: Comparison) -> str:
     """What came of it, in one sentence."""
     names = {kind: [of.name for of in comparison.verdicts if of.verdict == kind] for kind in (SLOWER, INCONCLUSIVE)}
-    parts = [f"{', '.join(names[SLOWER])} slower" if names[SLOWER] else "Nothing is slower"]
+    decided = len(comparison.verdicts) - sum(map(len, names.values()))
+    nothing = "Nothing is slower" if decided else "Nothing can be told"
+    parts = [f"{', '.join(names[SLOWER])} slower" if names[SLOWER] else nothing]
     if names[INCONCLUSIVE]:
         parts.append(f"{', '.join(names[INCONCLUSIVE])} inconclusive")
-    decided = len(comparison.verdicts) - sum(map(len, names.values()))
     return f"{'; '.join(parts)}; {decided} of {len(comparison.verdicts)} level or faster."
 
 

@@ -57,7 +57,9 @@ def add_measured(parser: argparse.ArgumentParser) -> None:
 def add_runs(parser: argparse.ArgumentParser) -> None:
     """Add the backbone, the pictures, and what runs them."""
     parser.add_argument("--backbone", type=Path, metavar="BUNDLE", help="bundle to use (default: the embedded one)")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="folder of pictures (default: drawn ones)")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="folder of pictures, or of classes (default: drawn ones)"
+    )
     add_engine(parser)
     add_precision(parser)
 
@@ -86,10 +88,19 @@ def add_judged(parser: argparse.ArgumentParser) -> None:
 
 
 def pictures(folder: Path | None) -> list[Path] | None:
-    """Of a folder, if one was named."""
+    """Of a folder, or of its classes, if one was named."""
     from fieldshot import images
+    from fieldshot.errors import PictureError
 
-    return images.find(folder) if folder else None
+    if folder is None:
+        return None
+    try:
+        return images.find(folder)
+    except PictureError as error:
+        try:
+            return [path for of in images.find_classes(folder).values() for path in of]
+        except PictureError:
+            raise error from None
 
 
 def stated(arguments: argparse.Namespace) -> dict[str, str]:

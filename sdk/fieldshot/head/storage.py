@@ -3,17 +3,19 @@
 Tensors: ``samples`` float32 (M, D) and ``sample_class`` int64 (M,) of all classes one after the other,
 ``counts`` int64 (K,), ``totals`` float64 (K, D), ``moment_<k>`` float64 (D, D) of classes past 2 D samples,
 ``unlabelled`` float32 (M', D) of an adapted head. Metadata: ``fieldshot-head`` (format version), ``params``
-and ``labels`` as JSON.
+and ``labels`` as JSON, and ``sha256`` of all of it, for a single wrong bit would make another head.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldshot.errors import BundleError, LabelError, MissingFileError
 from fieldshot.head.statistics import ClassStatistics
@@ -52,12 +54,14 @@ def write(
     tensors |= {f"moment_{k}": s.moment for k, s in enumerate(classes) if s.moment is not None}
     if unlabelled is not None:
         tensors["unlabelled"] = unlabelled
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     metadata = {"fieldshot-head": _FORMAT, "params": json.dumps(params), "labels": json.dumps(labels)}
+    metadata["sha256"] = _digest(metadata, tensors)
     path = Path(path)
     if not path.parent.is_dir():
         raise MissingFileError(f"folder {path.parent} must be there to save a head in (got none)", hint="make it first")
     with replacing(path) as file:
-        file.write(save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, metadata))
+        file.write(save(tensors, metadata))
 
 
 def read(
@@ -78,6 +82,9 @@ def read(
                     hint="a head of a newer format needs a newer fieldshot",
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        stated, found = metadata.pop("sha256"), _digest(metadata, tensors)
+        if stated != found:
+            raise ValueError(f"sha256 {found[:12]}..., not {stated[:12]}...")
         labels, params = json.loads(metadata["labels"]), json.loads(metadata["params"])
         dim = tensors["totals"].shape[1]
         statistics = {
@@ -94,3 +101,11 @@ def read(
             raise
         raise BundleError(f"head {os.fspath(path)} must be whole (got: {error})", hint="copy it again") from error
     return params, statistics, tensors.get("unlabelled"), dim
+
+
+def _digest(metadata: dict[str, str], tensors: dict[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+        digest.update(tensor.data)
+    return digest.hexdigest()

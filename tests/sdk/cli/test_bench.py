@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from fieldshot.bench import comparing
+from fieldshot.cli import bench_options
+from fieldshot.errors import PictureError
+from fieldshot.images import find_classes
 from shell import Shell
 
 
@@ -67,6 +70,24 @@ def test_where_nothing_came_of_it_the_files_say_so(shell: Shell, results: tuple[
     shell("bench", "compare", base, base, *files)
     assert not list(ElementTree.parse("a.xml").iter("error"))
     assert "--markdown must name a file" in shell.fails("bench", "compare", base, base, "--markdown", "")
+
+
+def test_of_too_few_rounds_nothing_can_be_told(shell: Shell, results: tuple[Path, Path]) -> None:
+    few = json.loads(results[0].read_text())
+    for stage in few["stages"]:
+        stage["rounds"] = stage["rounds"][:1]
+    Path("few.json").write_text(json.dumps(few))
+    headline = shell.json("bench", "compare", "few.json", "few.json")["headline"]
+    assert headline == "Nothing can be told; predict, memory inconclusive; 0 of 2 level or faster."
+
+
+def test_pictures_may_lie_in_folders_of_classes(pictures: Path) -> None:
+    found = bench_options.pictures(pictures)
+    assert found == [path for of in find_classes(pictures).values() for path in of]
+    assert bench_options.pictures(pictures / "leaf") == find_classes(pictures)["leaf"]
+    (pictures / "leaf" / "deeper").mkdir()
+    with pytest.raises(PictureError, match="deeper must hold pictures"):
+        bench_options.pictures(pictures / "leaf" / "deeper")
 
 
 def test_inconclusive_is_an_exit_code_of_its_own_where_asked(shell: Shell, results: tuple[Path, Path]) -> None:

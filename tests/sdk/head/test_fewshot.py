@@ -335,6 +335,10 @@ def test_what_is_no_head_is_refused(tmp_path):
     (tmp_path / "newer").write_bytes(data.replace(b'"fieldshot-head":"1"', b'"fieldshot-head":"2"'))
     with pytest.raises(BundleError, match="format 1"):
         FewShotHead.load(tmp_path / "newer")
+    for place in np.linspace(20, len(data) - 1, 40).astype(int):  # of header, labels, counts and samples
+        (tmp_path / "flipped").write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        with pytest.raises(BundleError):
+            FewShotHead.load(tmp_path / "flipped")
     with pytest.raises(LabelError, match="to be saved"):
         FewShotHead().fit(np.eye(2), np.array([(1, 2), (3, 4)], dtype="i,i").astype(object)).save(tmp_path / "x")
     assert not (tmp_path / "x").exists()
