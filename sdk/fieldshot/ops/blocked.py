@@ -37,8 +37,9 @@ def fit_blocked(runner: Runner, support: Support, prior: Prior) -> Solution:
         system.product("float", system.means, system.means, means, K, K, D)
         n = system.n
         system.factored(M if system.dual else 0, right=True)
-        offsets, samples = system.row(n), system.row(n + K)  # or the identity in the samples' stead
-        if not system.dual:
+        if system.dual:
+            offsets, samples = system.row(n), system.row(n + K)  # of the identity, in their stead
+        else:
             samples, offsets = system.row(n), system.row(n + M)
         solved, projected = call.scratch(double, K, n), call.scratch(double, M, K)
         leverage, between, half = call.scratch(double, M), call.scratch(double, K, K), call.scratch(double, K, K)
