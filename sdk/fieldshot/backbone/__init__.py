@@ -194,7 +194,9 @@ class Backbone:
 
     def settled(self) -> Backbone:
         """The same, and run for good by the engine that runs it now, whatever a plan that is being built becomes."""
-        return Backbone(self.bundle, self._engine, path=self.path, views=self.views)
+        if isinstance(self._runs, Handover):
+            return Backbone(self.bundle, self._engine, path=self.path, views=self.views)
+        return self
 
     def views_within(self, budget_ms: float) -> int:
         """The most views that embed a picture in so many milliseconds here, decoding left out; 1 at least.
