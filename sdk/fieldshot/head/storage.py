@@ -82,9 +82,9 @@ def read(
                     hint="a head of a newer format needs a newer fieldshot",
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        stated, found = metadata.pop("sha256"), _digest(metadata, tensors)
+        stated, found = metadata.pop("sha256", "stated nowhere"), _digest(metadata, tensors)
         if stated != found:
-            raise ValueError(f"sha256 {found[:12]}..., not {stated[:12]}...")
+            raise ValueError(f"sha256 {found[:16]}, not {stated[:16]}")
         labels, params = json.loads(metadata["labels"]), json.loads(metadata["params"])
         dim = tensors["totals"].shape[1]
         statistics = {
@@ -99,7 +99,9 @@ def read(
     except (SafetensorError, KeyError, ValueError, IndexError) as error:
         if isinstance(error, BundleError):
             raise
-        raise BundleError(f"head {os.fspath(path)} must be whole (got: {error})", hint="copy it again") from error
+        raise BundleError(
+            f"head {os.fspath(path)} must be whole (got: {error})", hint="copy it again, or fit it and save it anew"
+        ) from error
     return params, statistics, tensors.get("unlabelled"), dim
 
 
