@@ -29,6 +29,7 @@ from bundles import write_bundle
 from fieldshot import Backbone, FewShotHead
 from fieldshot.images import Preprocessing
 from fieldshot.ops import find_ops
+from kernel_times import kernel_times
 from turns import Compare, Turns, in_turn
 
 pytestmark = pytest.mark.usefixtures("one_core")
@@ -90,31 +91,11 @@ def drawn(ways: int, shots: int, dim: int) -> Task:
 
 def kernel_ms(task: Task, repeats: int) -> float:
     """Median milliseconds within kernels of a fit, Python left out."""
-    runner: Any = find_ops("host").runner  # type: ignore[attr-defined]
-    spent = 0.0
-    find_function = runner.function
-
-    def timed(kernel: str) -> Any:
-        entry, struct = find_function(kernel)
-
-        def run(*arguments: Any) -> int:
-            nonlocal spent
-            start = time.perf_counter()
-            faults: int = entry(*arguments)
-            spent += time.perf_counter() - start
-            return faults
-
-        return run, struct
-
-    runner.function = timed
-    try:
-        times = []
-        for _ in range(repeats):
-            spent = 0.0
+    times = []
+    for _ in range(repeats):
+        with kernel_times(find_ops("host").runner, time.perf_counter) as spent:  # type: ignore[attr-defined]
             FewShotHead(device="host").fit(task.Z, task.y)
-            times.append(1e3 * spent)
-    finally:
-        del runner.function
+        times.append(1e3 * sum(spent.values()))
     return float(np.median(times))
 
 

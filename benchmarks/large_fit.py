@@ -9,10 +9,9 @@ over fits that take turns with the other builds of the kernels and with OpenBLAS
 from __future__ import annotations
 
 import ctypes
-import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from time import process_time
 from unittest.mock import patch
 
 import numpy as np
@@ -21,67 +20,45 @@ import fieldshot.head.fewshot as head
 from fieldshot import FewShotHead
 from fieldshot.ops.host import HostRunner, libraries
 from fieldshot.ops.kernels import KernelOps
+from fieldshot.ops.runner import Runner
+from kernel_times import adding_up, kernel_times
 
 ROUNDS, WAYS, SAMPLES, DIM = 40, 16, 1024, 1024
 
+GRAM = "Gram matrix of the residuals, and their products with the offsets"
+FACTOR = "its factor, and the last rows of the identity"
+NEIGHBOURS = "judging the neighbours"
+WHOLE = "the whole fit, with Python"
 STEPS = {
     "root, sums, residuals": ("transform", "class_sums", "centre", "residuals"),
-    "Gram matrix of the residuals, and their products with the offsets": ("moment",),
-    "its factor, and the last rows of the identity": (
-        *("assemble", "cholesky_diagonal", "cholesky_panel", "cholesky_update"),
-    ),
+    GRAM: ("moment",),
+    FACTOR: ("assemble", "cholesky_diagonal", "cholesky_panel", "cholesky_update"),
     "from the factor to weights and held-out scores": (
         *("back", "product_float", "product_double", "gather", "coefficients", "weights", "bias", "held_out"),
     ),
     "temperature": ("temperature",),
-    "judging the neighbours": ("neighbours",),
+    NEIGHBOURS: (NEIGHBOURS,),
 }
-WHOLE = "the whole fit, with Python"
-
-_spent: dict[str, float] = defaultdict(float)
 
 
-def timed(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, adding up its processor time by name."""
-
-    def call(*given: Any) -> Any:
-        start = time.process_time()
-        try:
-            return run(*given)
-        finally:
-            _spent[name] += time.process_time() - start
-
-    return call
-
-
-class TimedRunner(HostRunner):
-    """A build whose kernels add up their time."""
-
-    def function(self, kernel: str) -> tuple[Any, Any]:
-        entry, struct = super().function(kernel)
-        return timed(kernel, entry), struct
-
-
-def steps(fit: Callable[[], object]) -> dict[str, float]:
+def steps(runner: Runner, fit: Callable[[], object]) -> dict[str, float]:
     """Seconds of one fit by step."""
-    _spent.clear()
-    timed(WHOLE, fit)()
-    return {
-        **{step: sum(_spent[kernel] for kernel in kernels) for step, kernels in STEPS.items()},
-        WHOLE: _spent[WHOLE],
-    }
+    with kernel_times(runner, process_time) as spent:
+        neighbours = adding_up(spent, NEIGHBOURS, head.neighbours, process_time)
+        with patch.object(head, "neighbours", neighbours):
+            adding_up(spent, WHOLE, fit, process_time)()
+    return {**{step: sum(spent[part] for part in parts) for step, parts in STEPS.items()}, WHOLE: spent[WHOLE]}
 
 
 def blas(single: np.ndarray, double: np.ndarray, held_out: int) -> dict[str, float]:
     """Seconds of OpenBLAS for Gram matrix, cosines of the neighbours, and as many operations as the factor has."""
-    _spent.clear()
-    timed("gram", lambda: single @ single.T)()
-    timed("cosines", lambda: single[:held_out] @ single[:held_out].T)()
-    timed("product", lambda: double @ double[::-1].T)()
+    spent: dict[str, float] = defaultdict(float)
+    adding_up(spent, GRAM, lambda: single @ single.T, process_time)()
+    adding_up(spent, NEIGHBOURS, lambda: single[:held_out] @ single[:held_out].T, process_time)()
+    adding_up(spent, FACTOR, lambda: double @ double[::-1].T, process_time)()
     n, depth = double.shape
-    factor = _spent["product"] * (n**3 + held_out**3) / 3 / (2 * n * n * depth)
-    gram, factor_of, neighbours = (list(STEPS)[i] for i in (1, 2, 5))
-    return {gram: _spent["gram"], factor_of: factor, neighbours: _spent["cosines"]}
+    spent[FACTOR] *= (n**3 + held_out**3) / 3 / (2 * n * n * depth)
+    return spent
 
 
 def table() -> list[str]:
@@ -90,15 +67,14 @@ def table() -> list[str]:
     y = np.repeat(np.arange(WAYS), SAMPLES // WAYS)
     Z = np.abs(rng.normal(size=(WAYS, DIM))[y] + 3 * rng.normal(size=(len(y), DIM))).astype(np.float32)
     libs = {path.name.partition(".")[0]: ctypes.CDLL(str(path)) for path in libraries()[-2:]}
-    builds = {name: KernelOps(TimedRunner(lib, "host")) for name, lib in libs.items()}
+    builds = {name: KernelOps(HostRunner(lib, "host")) for name, lib in libs.items()}
     single, double = Z / np.linalg.norm(Z, axis=1, keepdims=True), Z.astype(np.float64)
     least: dict[str, dict[str, float]] = {side: {} for side in ("OpenBLAS", *builds)}
-    with patch.object(head, "neighbours", timed("neighbours", head.neighbours)):
-        for _ in range(ROUNDS):
-            keep(least["OpenBLAS"], blas(single, double, min(512, SAMPLES)))
-            for name, ops in builds.items():
-                with patch.object(head, "find_ops", lambda device, ops=ops: ops):
-                    keep(least[name], steps(lambda: FewShotHead().fit(Z, y)))
+    for _ in range(ROUNDS):
+        keep(least["OpenBLAS"], blas(single, double, min(head._HELD_OUT, SAMPLES)))
+        for name, ops in builds.items():
+            with patch.object(head, "find_ops", lambda device, ops=ops: ops):
+                keep(least[name], steps(ops.runner, lambda: FewShotHead().fit(Z, y)))
     for name in builds:
         least[name]["the rest"] = least[name][WHOLE] - sum(least[name][step] for step in STEPS)
     rows = [*STEPS, "the rest", WHOLE]
