@@ -382,20 +382,21 @@ def test_a_tensorrt_that_does_not_start(bundle: Path, environment: dict[str, str
     assert len(plans(environment)) == 1
 
 
-def test_a_device_without_memory_for_a_plan(bundle: Path, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("setting", "what"),
+    [
+        ({"FIELDSHOT_STANDIN_MEMORY": "100000"}, "this"),
+        ({"STANDIN_TENSORRT_FULL": "1"}, "the plan (got: Error Code 2"),
+    ],
+)
+def test_a_plan_without_memory_for_it_is_passed_over_and_not_built_anew(
+    setting: dict[str, str], what: str, bundle: Path, environment: dict[str, str]
+) -> None:
     run(SHOWN, bundle, environment)
     program = "b = Backbone.load(BUNDLE); print(b.engine, b.info()['engine']['passed over'])"
-    done = run(program, bundle, environment, FIELDSHOT_STANDIN_MEMORY="100000")
-    assert done.stdout.startswith("onnxruntime tensorrt: Stand-in must have memory for this")
+    done = run(program, bundle, environment, **setting)
+    assert done.stdout.startswith(f"onnxruntime tensorrt: Stand-in must have memory for {what}")
     assert "WARNING onnxruntime serves, for tensorrt is passed over: Stand-in must have memory" in done.stderr
-
-
-def test_a_plan_that_does_not_fit_is_not_built_anew(bundle: Path, environment: dict[str, str]) -> None:
-    run(SHOWN, bundle, environment)
-    program = "b = Backbone.load(BUNDLE); print(b.engine, b.info()['engine']['passed over'])"
-    done = run(program, bundle, environment, STANDIN_TENSORRT_FULL="1")
-    assert done.stdout.startswith("onnxruntime tensorrt: Stand-in must have memory for the plan (got: Error Code 2")
-    assert "WARNING onnxruntime serves" in done.stderr
     assert "anew" not in done.stderr and "building" not in done.stderr
 
 
