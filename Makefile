@@ -63,7 +63,7 @@ clean:
 	rm -rf .venv .venv-test accuracy build dist demo sdk/*.egg-info sdk/fieldshot/kernels .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # A virtual environment is whole when its stamp is there, and made anew in place when the requirements change.
-.venv/installed .venv-test/installed: setup.py pyproject.toml
+.venv/installed .venv-test/installed: setup.py pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "make: fieldshot needs Python 3.10 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
