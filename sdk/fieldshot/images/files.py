@@ -14,10 +14,10 @@ __all__ = ["FORMATS", "SUFFIXES", "find", "find_classes", "reason"]
 # Only formats of photographs and drawings: Pillow also opens formats that start other programs (EPS) or only
 # describe pictures, which a file of unknown origin must not reach.
 FORMATS: Final = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),  # first, for files are tried in this order
     "AVIF": (".avif",),
     "BMP": (".bmp", ".dib"),
     "GIF": (".gif",),
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "JPEG2000": (".jp2", ".j2k"),
     "PNG": (".png", ".apng"),
     "PPM": (".pbm", ".pgm", ".pnm", ".ppm"),

@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterable
 from threading import Lock
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,8 @@ _UPRIGHT: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+_AT_ONCE_BYTES: Final = 1 << 24
 
 # An image that the caller opened but did not load yet may stand twice in one list; Pillow's load is not thread-safe.
 _LOADING = Lock()
@@ -121,7 +123,7 @@ def _read_file(path: str | bytes) -> Image.Image:
             raise PictureError(f"picture {name} must be a file (got a pipe or a device)", hint="save it to a file")
         if status.st_size == 0:
             raise PictureError(f"picture {name} must hold data (got an empty file)", hint="take or copy it again")
-        with Image.open(name, formats=tuple(FORMATS)) as image:
+        with _opened(name, status.st_size) as file, Image.open(file, formats=tuple(FORMATS)) as image:
             return _upright_rgb(image, f"picture {name}")
     except PictureError:
         raise
@@ -136,6 +138,14 @@ def _read_file(path: str | bytes) -> Image.Image:
         ) from error
     except Exception as error:  # Pillow raises nearly anything on damaged data
         raise PictureError(f"picture {name} must be readable (got: {reason(error)})", hint="check the file") from error
+
+
+def _opened(path: str, size: int) -> BinaryIO:
+    """A file of so many bytes, open; a small one is read at once, where Pillow would ask for it piece by piece."""
+    if size > _AT_ONCE_BYTES:
+        return open(path, "rb")
+    with open(path, "rb", buffering=0) as file:
+        return io.BytesIO(file.read(size))
 
 
 def _upright_rgb(image: Image.Image, name: str, *, shared: bool = False) -> Image.Image:

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from fieldshot.errors import MissingFileError, PictureError
-from fieldshot.images import MAX_PIXELS, SUFFIXES, as_items, encode, find, find_classes, read
+from fieldshot.images import MAX_PIXELS, SUFFIXES, as_items, encode, find, find_classes, read, reading
 
 WHITE = (255, 255, 255)
 
@@ -41,6 +41,13 @@ def test_rgb_comes_back_to_the_bit(tmp_path: Path) -> None:
         assert got.dtype == np.uint8
         assert got.flags.c_contiguous
         np.testing.assert_array_equal(got, pixels)
+
+
+def test_a_file_of_any_size_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(noise()).save(tmp_path / "a.png")
+    for most in (0, (tmp_path / "a.png").stat().st_size):  # piece by piece, and at once
+        monkeypatch.setattr(reading, "_AT_ONCE_BYTES", most)
+        np.testing.assert_array_equal(read(tmp_path / "a.png"), noise())
 
 
 def test_an_array_that_fits_is_not_copied_and_one_that_does_not_lie_in_order_is() -> None:
