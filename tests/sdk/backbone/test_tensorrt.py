@@ -124,10 +124,10 @@ def test_many_threads_at_once(bundle: Path, environment: dict[str, str]) -> None
 def test_a_plan_is_built_once(bundle: Path, environment: dict[str, str]) -> None:
     assert "building the TensorRT plan of tiny-0 in float32 for Stand-in" in run(SHOWN, bundle, environment).stderr
     (kept,) = plans(environment)
-    written = kept.stat().st_mtime_ns
+    written = kept.stat().st_ino
     again = run(SHOWN, bundle, environment)
     assert "building" not in again.stderr
-    assert kept.stat().st_mtime_ns == written
+    assert kept.stat().st_ino == written
     assert "'version': 'TensorRT 10.3.0'" in again.stdout
     assert "'passed over': 'nothing'" in again.stdout
 
@@ -416,6 +416,24 @@ def test_a_file_system_without_locks(bundle: Path, environment: dict[str, str]) 
         """
     run(program, bundle, environment)
     assert len(plans(environment)) == 1
+
+
+def test_plans_that_nobody_uses_go_with_the_next_one(environment: dict[str, str], tmp_path: Path) -> None:
+    program = """
+        from fieldshot.backbone.tensorrt import plans
+        def obtain(number):
+            return plans.obtain({"a": number}, lambda: b"plan", lambda: None).kept
+        def after(days):
+            for file in os.scandir(os.path.join(os.environ["FIELDSHOT_CACHE"], "plans")):
+                os.utime(file, times=(0, file.stat().st_mtime - 86400 * days))
+        assert not obtain(1) and not obtain(2)
+        after(80)
+        assert obtain(2)
+        after(20)
+        assert not obtain(3) and obtain(2) and not obtain(1)
+        """
+    run(program, tmp_path, environment)
+    assert len(plans(environment)) == 3
 
 
 def test_a_fork_does_not_hold_the_lock(bundle: Path, environment: dict[str, str]) -> None:

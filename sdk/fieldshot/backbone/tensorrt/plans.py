@@ -1,6 +1,7 @@
 """Plans on disk: built once for a device, found again by all that they depend on, checked before TensorRT sees them.
 
-A plan is one file, `plans/<digest of its terms>.plan` in the cache: a line of JSON, then what TensorRT built.
+A plan is one file, `plans/<digest of its terms>.plan` in the cache: a line of JSON, then what TensorRT built. Upgrades
+and other bundles leave plans that nobody asks for any more: they go when another is written.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,6 +28,7 @@ Terms = Mapping[str, object]
 _log = logging.getLogger("fieldshot")
 
 _POLL_S = 0.2
+_KEPT_S = 90 * 24 * 3600  # since it was last used
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ def find(terms: Terms) -> Plan | None:
     if not isinstance(header, dict) or header.get("terms") != terms or header.get("sha256") != _digest(data):
         _log.warning("plan %s is built anew, for it is damaged", path)
         return None
+    with suppress(OSError):  # a folder that is only read
+        os.utime(path)
     return Plan(data, str(header.get("built")), True)
 
 
@@ -86,6 +91,7 @@ def obtain(terms: Terms, build: Callable[[], bytes], waiting: Callable[[], objec
             with replacing(path) as file:
                 file.write(json.dumps(header).encode() + b"\n")
                 file.write(data)
+            _clear(path.parent)
         except OSError as error:
             _log.warning("the plan is built but cannot be kept in %s, so it will be built again: %s", path, error)
         return Plan(data, built, False)
@@ -122,6 +128,14 @@ def _turn(terms: Terms, waiting: Callable[[], object]) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_UN)  # a fork made meanwhile has the file open too, and would hold the lock
+
+
+def _clear(folder: Path) -> None:
+    """Remove what has not been used for long; its time is that of its last use."""
+    for path in [*folder.glob("*.plan"), *folder.glob("*.lock")]:
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _KEPT_S:
+                path.unlink()
 
 
 def _path(terms: Terms) -> Path:
