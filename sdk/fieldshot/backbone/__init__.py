@@ -183,6 +183,7 @@ class Backbone:
             "licence": self.bundle.manifest["licence"],
             "source": self.bundle.manifest["source"],
             "preprocessing": self.preprocessing.to_json(),
+            "precisions": list(self.bundle.precisions),
             "views": self.views,
             "pictures": f"prepared by {'kernels on the device' if sent else prepared_by(self.preprocessing)}",
             "engine": {**engine.info(), "passed over": engine.passed_over or "nothing"},

@@ -26,6 +26,7 @@ def test_info_and_bench_of_another_precision(shell: Shell, tiny_bundle: Path, tm
     bundle = write_tiny_bundle(tmp_path / "both.fieldshot", others={"backbone.int8.onnx": coarse(tiny_onnx())})
     facts = shell.json("info", "--backbone", bundle, "--precision", "int8")["backbone"]
     assert facts["engine"]["precision"] == "int8"
+    assert facts["precisions"] == ["float32", "int8"]
     assert facts["contract"] != shell.json("info", "--backbone", bundle)["backbone"]["contract"]
     assert "on onnxruntime int8, one picture" in shell("bench", "--backbone", bundle, "--precision", "int8")
     error = shell.fails("info", "--backbone", tiny_bundle, "--precision", "int8")
