@@ -37,6 +37,7 @@ SURFACE = {
         "undo": "self",
         "history": "self",
         "rollback": "self, version",
+        "report": "self",
         "info": "self",
     },
 }

@@ -1,4 +1,4 @@
-"""The commands on a gallery: enroll, recognize, reject, forget, undo, history, rollback."""
+"""The commands on a gallery: enroll, recognize, reject, forget, undo, history, rollback, report."""
 
 from __future__ import annotations
 
@@ -105,6 +105,13 @@ def register(commands: Commands) -> None:
         examples="  fieldshot rollback site.gallery 3\n  fieldshot rollback site.gallery 0    empty it\n",
     )
     rollback.add_argument("version", type=int, metavar="VERSION", help="a number that `fieldshot history` lists, or 0")
+    _add(
+        commands,
+        "report",
+        _report,
+        help="say how far each label can be trusted, and what would help: its pictures are left out in turn",
+        examples="  fieldshot report site.gallery\n",
+    )
 
 
 def _add(commands: Commands, name: str, run: Run, *, help: str, examples: str) -> argparse.ArgumentParser:
@@ -295,6 +302,34 @@ def _history(arguments: argparse.Namespace) -> None:
         print_json(operations)
     else:
         _print(operations)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from fieldshot.gallery import Gallery
+    from fieldshot.recognizer.model import Model
+    from fieldshot.recognizer.report import examined
+
+    # Without its backbone: embeddings are all that is asked about.
+    with Gallery.open(arguments.gallery) as gallery, progress("report") as show:
+        report = examined(gallery, Model(-1, (), None), show)
+    if arguments.json:
+        print_json(report)
+        return
+    recognized, asked_about, unknown = (
+        sum(getattr(of, name) for of in report.labels) for name in ("recognized", "left_out", "unknown")
+    )
+    print(f"{recognized} of {asked_about} pictures recognized when left out, {unknown} unknown")
+    rows = []
+    for of in report.labels:
+        taken_for = ", ".join(f"{label} {count}" for label, count in of.taken_for.items())
+        asked = [f"{of.recognized}/{of.left_out}", str(of.unknown), shown(taken_for)] if of.left_out else ["", "", ""]
+        rows.append([shown(of.label), str(of.pictures), str(of.negatives), *asked])
+    print_table(["label", "pictures", "negatives", "recognized", "unknown", "taken for"], rows)
+    for doubt in report.doubts:
+        looks_like = f"looks like {doubt.looks_like} ({100 * doubt.confidence:.0f} %)"
+        print(shown(f"doubtful: {doubt.source}, enrolled as {doubt.label}, {looks_like}"))
+    for line in report.advice:
+        print(shown(f"advice: {line}"))
 
 
 def _pictures(files: list[Path]) -> Iterator[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ class Snapshot:
     """The samples that came to live since version `since` and still do at `version`, N of them.
 
     Labels (N,), `negative` (N,) bool, embeddings (N, D) float32, in the order they were stored.
-    `removed` counts the samples that lived at `since` and do not any more.
+    `removed` counts the samples that lived at `since` and do not any more. `sources` (N,) is empty unless asked for.
     """
 
     since: int
@@ -59,6 +59,7 @@ class Snapshot:
     negative: NDArray[np.bool_]
     embeddings: NDArray[np.float32]
     removed: int
+    sources: list[str] = field(default_factory=list)
 
 
 def clean_label(label: object) -> str:

@@ -122,8 +122,8 @@ class Gallery:
         except sqlite3.Error as error:
             raise database.in_words(error, self.path) from error
 
-    def snapshot(self, since: int = 0) -> Snapshot:
-        """Read one consistent version: everything, or what changed since an earlier version."""
+    def snapshot(self, since: int = 0, *, sources: bool = False) -> Snapshot:
+        """Read one consistent version: everything, or what changed since an earlier version; on demand with sources."""
         with self._read() as db:
             db.execute("BEGIN")
             try:
@@ -136,16 +136,20 @@ class Gallery:
                 bound = (since,) if since else ()
                 (count,) = db.execute(f"SELECT count(*) FROM {chosen}", bound).fetchone()
                 labels: list[str] = []
+                origins: list[str] = []
                 negative = np.empty(count, bool)
                 embeddings = np.empty((count, self.dim), np.float32)
-                rows = db.execute(f"SELECT label, negative, embedding FROM {chosen} ORDER BY id", bound)
-                for row, (label, is_negative, blob) in enumerate(rows):
+                columns = f"label, negative, embedding, {'source' if sources else 'NULL'}"
+                rows = db.execute(f"SELECT {columns} FROM {chosen} ORDER BY id", bound)
+                for row, (label, is_negative, blob, source) in enumerate(rows):
                     labels.append(label)
+                    if sources:
+                        origins.append(source)
                     negative[row] = is_negative
                     embeddings[row] = np.frombuffer(blob, "<f4")
             finally:
                 db.execute("ROLLBACK")
-        return Snapshot(since, version, labels, negative, embeddings, removed)
+        return Snapshot(since, version, labels, negative, embeddings, removed, origins)
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Count (pictures, negatives) per label, sorted by label."""

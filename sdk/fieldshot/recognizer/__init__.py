@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from fieldshot.recognizer.model import Recognition
 from fieldshot.recognizer.recognizer import EnrollResult, Recognizer
+from fieldshot.recognizer.report import Report
 
-__all__ = ["EnrollResult", "Recognition", "Recognizer"]
+__all__ = ["EnrollResult", "Recognition", "Recognizer", "Report"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,22 @@ def test_a_first_enrolment_that_fails_leaves_no_gallery(shell: Shell, tiny_bundl
     shell("enroll", "new.gallery", "leaf", pictures / "leaf", "--backbone", tiny_bundle)
     shell.fails("enroll", "new.gallery", "x", "bad.jpg")
     assert "leaf" in shell("info", "new.gallery")
+
+
+def test_report(shell: Shell, gallery: str, pictures: Path) -> None:
+    Path(pictures, "leaf", "0.png").rename("wrong.png")  # a file is not needed any more
+    shell("forget", gallery, "leaf")
+    shell("enroll", gallery, "rust", "wrong.png")
+    shell("enroll", gallery, "leaf", pictures / "leaf")
+    out = shell("report", gallery)
+    assert out.startswith("23 of 24 pictures recognized when left out, 0 unknown\nlabel  pictures  negatives  ")
+    assert re.search(r"^rust +9 +0 +8/9 +0 +leaf 1$", out, re.MULTILINE)
+    assert re.search(r"^doubtful: wrong.png, enrolled as rust, looks like leaf \(\d+ %\)\nadvice: look at", out, re.M)
+    document = shell.json("report", gallery)
+    assert [label["label"] for label in document["labels"]] == COLOURS
+    assert document["doubts"][0]["source"] == "wrong.png"
+    with Recognizer.open(gallery) as recognizer:
+        assert [doubt.source for doubt in recognizer.report().doubts] == ["wrong.png"]
+    for label in ("leaf", "sky"):
+        shell("forget", gallery, label)
+    assert "must hold pictures of two labels" in shell.fails("report", gallery)
