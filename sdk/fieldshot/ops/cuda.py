@@ -164,10 +164,10 @@ class CudaCall:
             )
         if tasks < 1:
             return  # a grid of nothing is an error to the driver
-        params, grid = self.runner.structs[kernel](**fields), (min(tasks, self.runner.blocks), 1)
+        params, grid = self.runner.structs[kernel].of(fields), (min(tasks, self.runner.blocks), 1)
         # What PyCUDA's own calls come down to, without their three microseconds.
         start, stream = self.runner.functions[kernel]._launch_kernel, self.space.stream
-        self.do((kernel, grid, shared, bytes(params)), lambda: start(grid, (LANES, 1, 1), params, shared, stream))
+        self.do((kernel, grid, shared, params), lambda: start(grid, (LANES, 1, 1), params, shared, stream))
 
     def do(self, key: tuple[object, ...], work: Callable[[], object]) -> None:
         """Start work on the call's stream; of equal keys it is the same."""

@@ -94,7 +94,7 @@ class HostRunner:
         self.library, self.name, self.blocks, self.warps, self.threads = library, name, blocks, warps, threads
         self.about = f"CPU kernels, {Path(library._name).name.partition('.')[0]}"
         self.room = _Room()
-        self._functions: dict[str, tuple[Any, type[ctypes.Structure]]] = {}
+        self._functions: dict[str, tuple[Any, sources.Layout]] = {}
 
     def slices(self, samples: int, tiles: int) -> int:
         """A slice a block, of 512 samples at least."""
@@ -108,7 +108,7 @@ class HostRunner:
         """Keep the arrays, which lie where the kernels read them."""
         return _Held(classifier)
 
-    def function(self, kernel: str) -> tuple[Any, type[ctypes.Structure]]:
+    def function(self, kernel: str) -> tuple[Any, sources.Layout]:
         """Entry point of a kernel and its struct."""
         found = self._functions.get(kernel)
         if found is None:
@@ -214,9 +214,8 @@ class HostCall:
     def launch(self, kernel: str, tasks: int, shared: int = 0, **fields: int | float | None) -> None:
         """Run a kernel."""
         entry, struct = self.runner.function(kernel)
-        params = struct(**fields)
         blocks = min(tasks, self.runner.blocks)
-        if entry(ctypes.addressof(params), 0, blocks, blocks, shared):
+        if entry(struct.of(fields), 0, blocks, blocks, shared):
             raise DeviceError(f"kernel {kernel} must run without faults (got: {self._report()})")
 
     def _report(self) -> str:

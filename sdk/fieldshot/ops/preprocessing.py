@@ -45,13 +45,13 @@ def launch_preprocess(
     """
     start, height = rows or (0, spec.size[0])
     width = spec.size[1]
-    kind = sources.structs()["PreprocessPicture"]
-    records = (kind * len(pictures))(*[kind(*_record(call, picture, spec, start, height)) for picture in pictures])
-    tiles = max(-(-a // _TALL) * -(-b // _WIDE) for a, b in ((height, width), (width, height)))
+    pack = sources.structs()["PreprocessPicture"].pack
+    records = bytearray().join([pack(*_record(call, picture, spec, start, height)) for picture in pictures])
+    tiles = max(-(-height // _TALL) * -(-width // _WIDE), -(-width // _TALL) * -(-height // _WIDE))
     call.launch(
         "preprocess",
         len(pictures) * tiles,
-        pictures=call.put(np.frombuffer(bytearray(records), np.uint8)),
+        pictures=call.put(np.frombuffer(records, np.uint8)),
         affine=call.put(spec.affine),
         out=out,
         N=len(pictures),

@@ -6,17 +6,18 @@ of its sources in its name, so that a stale one is never taken for a fitting one
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import re
+import struct
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-__all__ = ["FOLDER", "built", "digest", "kernels", "struct_of", "structs"]
+__all__ = ["FOLDER", "Layout", "built", "digest", "kernels", "struct_of", "structs"]
 
 FOLDER = Path(__file__).resolve().parents[1] / "kernels"
 
-_TYPES = {"int": ctypes.c_int, "double": ctypes.c_double}
+_CODES = {"int": "i", "double": "d"}  # of Python's `struct`; a pointer's is P
 
 
 @cache
@@ -26,12 +27,36 @@ def digest(folder: Path = FOLDER) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
 
 
+class Layout:
+    """How the fields of a struct lie in memory.
+
+    Parameters
+    ----------
+    fields : list of (str, str)
+        Name and code of each, in their order.
+
+    Attributes
+    ----------
+    pack : callable
+        Bytes of the struct, from the values of all fields in their order.
+    """
+
+    def __init__(self, fields: list[tuple[str, str]]) -> None:
+        self._names, codes = zip(*fields, strict=True)
+        # Nothing of the strictest kind at the end: a struct is as long as an array of them needs it.
+        self.pack = struct.Struct(f"{''.join(codes)}0{max(codes, key=struct.calcsize)}").pack
+
+    def of(self, fields: Mapping[str, int | float | None]) -> bytes:
+        """Bytes of the struct with these fields; what is left out, or None, is 0."""
+        return self.pack(*[fields.get(name) or 0 for name in self._names])
+
+
 def built(name: str, suffix: str) -> Path:
     """Where the file that was built of these sources is, or would be."""
     return FOLDER / f"{name}.{digest()}.{suffix}"
 
 
-def struct_of(kernel: str, folder: Path = FOLDER) -> type[ctypes.Structure]:
+def struct_of(kernel: str, folder: Path = FOLDER) -> Layout:
     """The struct that a kernel takes."""
     return structs(folder)[kernels(folder)[kernel]]
 
@@ -46,20 +71,17 @@ def kernels(folder: Path = FOLDER) -> dict[str, str]:
 
 
 @cache
-def structs(folder: Path = FOLDER) -> dict[str, type[ctypes.Structure]]:
+def structs(folder: Path = FOLDER) -> dict[str, Layout]:
     """The structs of params.cuh, the only place where they are declared, by name."""
     text = re.sub(r"//.*", "", (folder / "params.cuh").read_text("utf-8"))
-    return {
-        name: type(name, (ctypes.Structure,), {"_fields_": list(_fields(body))})
-        for name, body in re.findall(r"struct (\w+) \{(.*?)\};", text, re.DOTALL)
-    }
+    return {name: Layout(_fields(body)) for name, body in re.findall(r"struct (\w+) \{(.*?)\};", text, re.DOTALL)}
 
 
-def _fields(body: str) -> list[tuple[str, type]]:
-    fields: list[tuple[str, type]] = []
+def _fields(body: str) -> list[tuple[str, str]]:
+    fields: list[tuple[str, str]] = []
     for line in filter(None, map(str.strip, body.split(";"))):
         match = re.fullmatch(r"(?:const )?(\w+)(\*?) (\w+(?:, \w+)*)", line)
         assert match, f"params.cuh: {line!r} is not `type name, name`"
-        kind = ctypes.c_void_p if match[2] else _TYPES[match[1]]
-        fields += [(name, kind) for name in match[3].split(", ")]
+        code = "P" if match[2] else _CODES[match[1]]
+        fields += [(name, code) for name in match[3].split(", ")]
     return fields
