@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from check_build import build
+from fieldshot.images import InPlace, pixels_in_place
 from fieldshot.ops.host import HostCall, HostRunner, libraries, library
 from fieldshot.ops.kernels import KernelOps
 
@@ -43,10 +44,11 @@ class PoisonedCall(HostCall):
             self.declare(self._held[-1])
         return address
 
-    def put_pixels(self, pixels: np.ndarray) -> tuple[int, int, int]:
+    def put_pixels(self, pixels: InPlace) -> tuple[int, int, int]:
         """In a check build a copy of just these, so that whatever lies around them is out of bounds."""
-        pixels = pixels if self.runner.name == "host" else np.ascontiguousarray(pixels)
-        self.declare(pixels)
+        if self.runner.name != "host":
+            pixels = pixels_in_place(np.array(pixels))
+        self.declare(np.asarray(pixels))
         return super().put_pixels(pixels)
 
     def scratch(self, dtype: type, *shape: int) -> int:

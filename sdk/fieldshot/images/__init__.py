@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from fieldshot.images.files import SUFFIXES, find, find_classes
-from fieldshot.images.memory import pixels_in_place
+from fieldshot.images.memory import InPlace, pixels_in_place
 from fieldshot.images.preprocessing import Picture, Preprocessing, size_of
 from fieldshot.images.reading import MAX_PIXELS, Pixels, as_items, decode, encode, read
 
 __all__ = [
     "MAX_PIXELS",
     "SUFFIXES",
+    "InPlace",
     "Picture",
     "Pixels",
     "Preprocessing",

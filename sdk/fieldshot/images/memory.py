@@ -11,15 +11,52 @@ import ctypes
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fieldshot.images.preprocessing import Picture
 
-__all__ = ["pixels_in_place"]
+__all__ = ["InPlace", "pixels_in_place"]
 
 
-def pixels_in_place(picture: Picture) -> npt.NDArray[np.uint8] | None:
-    """Give the pixels of a picture, the three bytes of each one after the other, and rows one after the other.
+class InPlace:
+    """Pixels of a picture in somebody's memory: ``np.asarray`` gives them, read-only, as uint8 (height, width, 3).
+
+    The three bytes of a pixel lie together, and rows one after the other.
+
+    Attributes
+    ----------
+    owner : object
+        The memory is there as long as it is.
+    address : int
+        Of the first pixel.
+    row_bytes, pixel_bytes : int
+        From row to row and from pixel to pixel.
+    """
+
+    __slots__ = ("address", "height", "owner", "pixel_bytes", "row_bytes", "width")
+
+    def __init__(self, owner: object, address: int, height: int, width: int, row_bytes: int, pixel_bytes: int) -> None:
+        self.owner, self.address = owner, address
+        self.height, self.width, self.row_bytes, self.pixel_bytes = height, width, row_bytes, pixel_bytes
+
+    def part(self, rows: slice, columns: slice) -> InPlace:
+        """Some of the rows and columns, from a first one to a last one."""
+        address = self.address + rows.start * self.row_bytes + columns.start * self.pixel_bytes
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        return InPlace(self.owner, address, height, width, self.row_bytes, self.pixel_bytes)
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return {
+            "version": 3,
+            "typestr": "|u1",
+            "shape": (self.height, self.width, 3),
+            "strides": (self.row_bytes, self.pixel_bytes, 1),
+            "data": (self.address, True),
+        }
+
+
+def pixels_in_place(picture: Picture) -> InPlace | None:
+    """Find the pixels of a picture.
 
     Parameters
     ----------
@@ -27,53 +64,41 @@ def pixels_in_place(picture: Picture) -> npt.NDArray[np.uint8] | None:
 
     Returns
     -------
-    ndarray of shape (H, W, 3), dtype uint8, or None
-        The array itself, copied only if it runs another way, such as mirrored or channels first; or a read-only view of
-        the image's memory, which changes with it. None for an image that does not lend it.
+    InPlace or None
+        Those of the array itself, or of a copy only if it runs another way, such as mirrored or channels first; or
+        those of the image, which change with it. None for an image that does not lend its memory.
     """
     if isinstance(picture, np.ndarray):
         down, across, deep = picture.strides
-        return picture if deep == 1 and across >= 3 and down >= across * picture.shape[1] else picture.copy("C")
+        walks = deep == 1 and across >= 3 and down >= across * picture.shape[1]
+        array = picture if walks else picture.copy("C")
+        return InPlace(array, array.__array_interface__["data"][0], *array.shape[:2], *array.strides[:2])
     try:
-        _, array = picture.__arrow_c_array__()
-        lent = _Lent(array, picture.size)
+        _, capsule = picture.__arrow_c_array__()
+        pixels = _ArrowArray.from_address(_pointer(capsule, b"arrow_array"))
     except (AttributeError, ValueError, MemoryError):  # in several pieces, or not in Pillow's own memory
         return None
-    return np.asarray(lent)
+    width, height = picture.size
+    if pixels.n_children != 1 or pixels.length != width * height or pixels.offset:
+        return None  # not lists of as many as there are pixels
+    levels = _ArrowArray.from_address(_address_at(pixels.children))
+    if levels.n_buffers != 2 or levels.length != 4 * pixels.length or levels.offset:
+        return None  # not of four bytes each
+    return InPlace(capsule, _address_at(levels.buffers + _POINTER_BYTES), height, width, 4 * width, 4)
 
 
 class _ArrowArray(ctypes.Structure):
-    pass
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("length", "null_count", "offset", "n_buffers", "n_children")),
+        *((name, ctypes.c_void_p) for name in ("buffers", "children", "dictionary", "release", "private_data")),
+    ]
 
 
-_ArrowArray._fields_ = [
-    *((name, ctypes.c_int64) for name in ("length", "null_count", "offset", "n_buffers", "n_children")),
-    ("buffers", ctypes.POINTER(ctypes.c_void_p)),
-    ("children", ctypes.POINTER(ctypes.POINTER(_ArrowArray))),
-    *((name, ctypes.c_void_p) for name in ("dictionary", "release", "private_data")),
-]
-
+_POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
 _pointer = ctypes.pythonapi.PyCapsule_GetPointer
-_pointer.restype = ctypes.POINTER(_ArrowArray)
+_pointer.restype = ctypes.c_void_p
 _pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 
-class _Lent:
-    """Memory of an image for NumPy; it is given back when the last array on it is gone."""
-
-    def __init__(self, capsule: Any, size: tuple[int, int]) -> None:
-        self._capsule = capsule
-        pixels = _pointer(capsule, b"arrow_array").contents
-        if pixels.n_children != 1 or pixels.children[0].contents.n_buffers != 2:
-            raise ValueError("not lists of bytes")
-        levels = pixels.children[0].contents
-        width, height = size
-        if pixels.length != width * height or levels.length != 4 * pixels.length or pixels.offset or levels.offset:
-            raise ValueError("not four bytes a pixel")
-        self.__array_interface__ = {
-            "version": 3,
-            "typestr": "|u1",
-            "shape": (height, width, 3),
-            "strides": (4 * width, 4, 1),
-            "data": (levels.buffers[1], True),
-        }
+def _address_at(address: int) -> int:
+    return ctypes.c_void_p.from_address(address).value or 0

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fieldshot.device import LANES, Device, Workspace, find_device
 from fieldshot.errors import DeviceError
+from fieldshot.images import InPlace
 from fieldshot.ops import sources
 from fieldshot.ops.interface import Classifier
 from fieldshot.ops.kernels import KernelOps
@@ -124,16 +125,15 @@ class CudaCall:
         """Address of a copy of the array."""
         return None if array is None else self.space.put(array)
 
-    def put_pixels(self, pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
-        """Address of a copy of pixels (H, W, 3), and the bytes from row to row and from pixel to pixel.
+    def put_pixels(self, pixels: InPlace) -> tuple[int, int, int]:
+        """Address of a copy of the pixels, and the bytes from row to row and from pixel to pixel.
 
         What lies between the pixels of a row goes along: a row at a time is copied quicker than a pixel at a time.
         """
-        (rows, columns), (row_bytes, pixel_bytes, _) = pixels.shape[:2], pixels.strides
-        width = pixel_bytes * (columns - 1) + 3
-        address = self.put(as_strided(pixels, (rows, width), (row_bytes, 1)))
+        width = pixels.pixel_bytes * (pixels.width - 1) + 3
+        address = self.put(as_strided(np.asarray(pixels), (pixels.height, width), (pixels.row_bytes, 1)))
         assert address is not None
-        return address, width, pixel_bytes
+        return address, width, pixels.pixel_bytes
 
     def held(self, loaded: _Held) -> tuple[int, ...]:
         """Addresses of what `Runner.load` keeps."""

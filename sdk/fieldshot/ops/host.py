@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldshot.errors import DeviceError
+from fieldshot.images import InPlace
 from fieldshot.ops import sources
 from fieldshot.ops.interface import Classifier
 from fieldshot.ops.kernels import KernelOps
@@ -162,7 +163,7 @@ class HostCall:
         self.runner = runner
         self._room = runner.room
         self._used = 0
-        self._held: list[NDArray[Any]] = []
+        self._held: list[object] = []
         self._outputs: list[NDArray[Any]] = []
 
     def __enter__(self) -> HostCall:
@@ -181,10 +182,10 @@ class HostCall:
         self._held.append(array)
         return address_of(array)
 
-    def put_pixels(self, pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
-        """Address of the pixels (H, W, 3) where they lie, and the bytes from row to row and from pixel to pixel."""
+    def put_pixels(self, pixels: InPlace) -> tuple[int, int, int]:
+        """Address of the pixels themselves, and the bytes from row to row and from pixel to pixel."""
         self._held.append(pixels)
-        return pixels.__array_interface__["data"][0], pixels.strides[0], pixels.strides[1]
+        return pixels.address, pixels.row_bytes, pixels.pixel_bytes
 
     def held(self, loaded: _Held) -> tuple[int, ...]:
         """Addresses of what `Runner.load` keeps."""
@@ -196,8 +197,9 @@ class HostCall:
         start, self._used = self._used, self._used + -(-size // _ALIGNMENT) * _ALIGNMENT
         if self._used <= self._room.size:
             return self._room.address + start
-        self._held.append(np.empty(size + _ALIGNMENT, np.uint8))
-        return _aligned(self._held[-1])
+        more = np.empty(size + _ALIGNMENT, np.uint8)
+        self._held.append(more)
+        return _aligned(more)
 
     def out(self, dtype: type, *shape: int) -> int:
         """Address of an array that `fetch` gives."""

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from fieldshot.errors import DeviceError
-from fieldshot.images import Picture, Preprocessing, pixels_in_place
+from fieldshot.images import InPlace, Picture, Preprocessing, pixels_in_place
 from fieldshot.images.preprocessing import Interpolation
 from fieldshot.ops.host import HostRunner, address_of, library
 from fieldshot.ops.interface import Float32
@@ -24,7 +24,7 @@ _BAND_BYTES = 1 << 22  # of pixels; what a band is made of overlaps with the nex
 def at_hand(picture: Picture) -> Picture:
     """The picture where it can be cut up and prepared without a copy, which may be an array on an image's memory."""
     pixels = pixels_in_place(picture) if _host() else None
-    return picture if pixels is None else pixels
+    return picture if pixels is None else np.asarray(pixels)
 
 
 def prepare(picture: Picture, spec: Preprocessing, out: Float32) -> None:
@@ -64,7 +64,11 @@ def _runner(spec: Preprocessing) -> HostRunner | None:
 
 
 def _prepare(
-    runner: HostRunner, picture: Picture, spec: Preprocessing, out: Float32, rows: tuple[int, int] | None = None
+    runner: HostRunner,
+    picture: Picture | InPlace,
+    spec: Preprocessing,
+    out: Float32,
+    rows: tuple[int, int] | None = None,
 ) -> None:
     with runner.call() as call:
         launch_preprocess(call, [picture], spec, address_of(out), rows)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fieldshot.images import Picture, Preprocessing, pixels_in_place, size_of
+from fieldshot.images import InPlace, Picture, Preprocessing, pixels_in_place
 from fieldshot.images.resampling import Axis, axis_of, down_first
 from fieldshot.ops import sources
 from fieldshot.ops.runner import Call
@@ -21,7 +20,11 @@ _KEPT_SIZE = 1 << 15  # resizes of longer sides are not kept: their weights take
 
 
 def launch_preprocess(
-    call: Call, pictures: Sequence[Picture], spec: Preprocessing, out: int, rows: tuple[int, int] | None = None
+    call: Call,
+    pictures: Sequence[Picture | InPlace],
+    spec: Preprocessing,
+    out: int,
+    rows: tuple[int, int] | None = None,
 ) -> None:
     """Resize, crop and normalise pictures of any sizes in one launch.
 
@@ -29,7 +32,7 @@ def launch_preprocess(
     ----------
     call : Call
         Only what the crops are made of is put into its memory.
-    pictures : sequence of uint8 arrays of shape (H, W, 3) or PIL images of mode RGB
+    pictures : sequence of uint8 arrays of shape (H, W, 3), PIL images of mode RGB, or what `pixels_in_place` gives
     spec : Preprocessing
     out : int
         Address where float32 (N, 3, height, width) goes: what ``call.out`` or ``call.scratch`` gives, or of memory of
@@ -87,23 +90,27 @@ def _resize(spec: Preprocessing, height: int, width: int, start: int, count: int
 _kept_resize = lru_cache(maxsize=64)(_resize)
 
 
-def _record(call: Call, picture: Picture, spec: Preprocessing, start: int, count: int) -> tuple[object, ...]:
+def _record(
+    call: Call, picture: Picture | InPlace, spec: Preprocessing, start: int, count: int
+) -> tuple[int | None, ...]:
     """Put a picture's pixels and weights; the fields of its struct."""
-    height, width = size_of(picture)
+    height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else (picture.height, picture.width)
     find = _kept_resize if max(height, width) <= _KEPT_SIZE else _resize
     (rows, columns), first, second, turned = find(spec, height, width, start, count)
-    part = _part(picture, rows, columns)
-    height, width = part.shape[:2]
+    pixels = picture if isinstance(picture, InPlace) else pixels_in_place(picture)
+    part = _cut(picture, rows, columns) if pixels is None else pixels.part(rows, columns)
     address, row_bytes, pixel_bytes = call.put_pixels(part)
-    layout = (pixel_bytes, row_bytes, width, height) if turned else (row_bytes, pixel_bytes, height, width)
-    return address, call.put(first.table), call.put(second.table), *layout, first.taps, second.taps, turned
+    lines = (
+        (pixel_bytes, row_bytes, part.width, part.height)
+        if turned
+        else (row_bytes, pixel_bytes, part.height, part.width)
+    )
+    return address, call.put(first.table), call.put(second.table), *lines, first.taps, second.taps, turned
 
 
-def _part(picture: Picture, rows: slice, columns: slice) -> NDArray[np.uint8]:
-    pixels = pixels_in_place(picture)
-    if pixels is not None:
-        return pixels[rows, columns]
-    assert not isinstance(picture, np.ndarray)  # those are in place, or copied
+def _cut(picture: Any, rows: slice, columns: slice) -> InPlace:
+    """A copy of a part of an image that does not lend its memory."""
     cut = picture.crop((columns.start, rows.start, columns.stop, rows.stop))
-    pixels = pixels_in_place(cut)
-    return np.asarray(cut) if pixels is None else pixels
+    pixels = pixels_in_place(cut) or pixels_in_place(np.asarray(cut))
+    assert pixels is not None  # of arrays they are
+    return pixels

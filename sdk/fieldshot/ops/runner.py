@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
+from fieldshot.images import InPlace
 from fieldshot.ops.interface import Classifier
 
 __all__ = ["Call", "Runner"]
@@ -23,11 +23,8 @@ class Call(Protocol):
         """Address of a copy of the array, or of itself, for kernels to read."""
         ...
 
-    def put_pixels(self, pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
-        """Address of the like of pixels (H, W, 3), and the bytes from row to row and from pixel to pixel.
-
-        The three bytes of a pixel lie together, and the pixels of a row one after the other.
-        """
+    def put_pixels(self, pixels: InPlace) -> tuple[int, int, int]:
+        """Address of the like of the pixels, and the bytes from row to row and from pixel to pixel."""
         ...
 
     def held(self, loaded: Any) -> tuple[int, ...]:

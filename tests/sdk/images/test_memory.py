@@ -19,6 +19,7 @@ def test_an_image_lends_its_memory() -> None:
     expected, image = noise(20, 30), Image.fromarray(noise(20, 30))
     pixels = pixels_in_place(image)
     assert pixels is not None
+    pixels = np.asarray(pixels)
     np.testing.assert_array_equal(pixels, expected)
     assert not pixels.flags.writeable
     image.putpixel((3, 5), (1, 2, 3))
@@ -26,10 +27,10 @@ def test_an_image_lends_its_memory() -> None:
 
 
 def test_what_was_lent_outlives_the_image() -> None:
-    part = pixels_in_place(Image.fromarray(noise(300, 200)))[10:20]
+    part = np.asarray(pixels_in_place(Image.fromarray(noise(300, 200))).part(slice(10, 20), slice(5, 150)))
     gc.collect()
     others = [Image.new("RGB", (200, 300), "white") for _ in range(9)]
-    np.testing.assert_array_equal(part, noise(300, 200)[10:20])
+    np.testing.assert_array_equal(part, noise(300, 200)[10:20, 5:150])
     del others
 
 
@@ -44,11 +45,12 @@ def test_an_image_of_other_pixels_is_not_lent(mode: str) -> None:
 
 
 def test_an_array_is_taken_as_it_lies_if_kernels_can_walk_it() -> None:
-    pixels = noise(20, 30)
-    for array in (pixels, pixels[3:9, 2:5], pixels[::2, ::3], np.dstack([pixels, pixels[..., 0]])[..., :3]):
-        assert pixels_in_place(array) is array
-    for array in (pixels[::-1], pixels[:, ::-1], pixels[..., ::-1], pixels.transpose(1, 0, 2)):
+    whole = noise(20, 30)
+    for array in (whole, whole[3:9, 2:5], whole[::2, ::3], np.dstack([whole, whole[..., 0]])[..., :3]):
+        pixels = pixels_in_place(array)
+        assert pixels.owner is array
+        np.testing.assert_array_equal(pixels, array)
+    for array in (whole[::-1], whole[:, ::-1], whole[..., ::-1], whole.transpose(1, 0, 2)):
         copy = pixels_in_place(array)
-        assert copy is not array
-        assert copy.flags.c_contiguous
+        assert copy.owner is not array
         np.testing.assert_array_equal(copy, array)
