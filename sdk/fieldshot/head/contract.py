@@ -26,6 +26,7 @@ __all__ = [
     "not_fitted",
 ]
 
+_FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 # Numbers of which OpenBLAS takes the product on the calling thread.
 _ON_ONE_THREAD = 8192
 
@@ -152,9 +153,11 @@ def finite(rows: NDArray[Any], numbers: NDArray[np.intp] | None = None) -> NDArr
     EmbeddingError
         For NaN or infinity.
     """
-    if rows.dtype not in (np.float32, np.float64):
+    if rows.dtype not in _FLOATS:
         rows = rows.astype(np.float64)
-    if not _all_finite(rows):
+    # Of one embedding the product takes a third of the time; it overflows, without a warning, where others would warn.
+    few = rows.size <= _ON_ONE_THREAD
+    if not ((few and math.isfinite(np.vdot(rows, rows))) or np.isfinite(rows).all()):
         row, column = np.argwhere(~np.isfinite(rows))[0]
         value = "NaN" if np.isnan(rows[row, column]) else rows[row, column]
         raise EmbeddingError(
@@ -162,12 +165,6 @@ def finite(rows: NDArray[Any], numbers: NDArray[np.intp] | None = None) -> NDArr
             hint="look at the picture of that row, or at the backbone's precision",
         )
     return rows
-
-
-def _all_finite(rows: NDArray[Any]) -> bool:
-    # Of one embedding this takes a third of the time; it overflows, without a warning, where others would warn.
-    few = rows.size <= _ON_ONE_THREAD
-    return (few and math.isfinite(np.vdot(rows, rows))) or bool(np.isfinite(rows).all())
 
 
 class _TypeEmbeddingError(EmbeddingError, TypeError):
