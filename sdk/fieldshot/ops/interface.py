@@ -128,7 +128,7 @@ class Prediction(NamedTuple):
     logits: Float64
     probabilities: Float64
     best: Index
-    cosines: Float64 | None
+    cosines: Float64 | None = None
 
 
 class Transduction(NamedTuple):

@@ -163,7 +163,7 @@ class KernelOps:
             )
         with self.runner.call() as call:
             self._launch_predict(call, loaded, call.put(Z), len(Z), top, cosines)
-            return _prediction(*call.fetch())
+            return Prediction(*call.fetch())
 
     def predict_pending(
         self, loaded: Any, Z: Pending, *, top: int = 1, cosines: bool = False
@@ -172,7 +172,7 @@ class KernelOps:
         with Z.call() as call:
             self._launch_predict(call, loaded, Z.launch(call), Z.shape[0], min(top, loaded[2][0]), cosines)
             embeddings, *answers = call.fetch()
-        return _prediction(*answers), embeddings
+        return Prediction(*answers), embeddings
 
     def _launch_predict(self, call: Call, loaded: Any, Z: int | None, N: int, top: int, cosines: bool) -> None:
         held, temperature, (K, D) = loaded
@@ -266,10 +266,6 @@ def launch_moment(runner: Runner, call: Call, U: int | None, before: int | None,
     }
     call.launch("moment", tiles * slices, **fields)
     call.launch("moment_reduce", -(-D // (STRIP * runner.warps)), **fields)
-
-
-def _prediction(logits: Float64, probabilities: Float64, best: Index, cosines: Float64 | None = None) -> Prediction:
-    return Prediction(logits, probabilities, best, cosines)
 
 
 def _float32(Z: Any) -> Float32:
