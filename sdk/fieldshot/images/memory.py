@@ -95,9 +95,10 @@ class _ArrowArray(ctypes.Structure):
 
 
 _POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
-_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-_pointer.restype = ctypes.c_void_p
-_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+# A function of its own: of `ctypes.pythonapi.PyCapsule_GetPointer` any other library may have changed the types.
+_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
 
 
 def _address_at(address: int) -> int:

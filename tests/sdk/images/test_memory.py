@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 
 import numpy as np
@@ -32,6 +33,11 @@ def test_what_was_lent_outlives_the_image() -> None:
     others = [Image.new("RGB", (200, 300), "white") for _ in range(9)]
     np.testing.assert_array_equal(part, noise(300, 200)[10:20, 5:150])
     del others
+
+
+def test_an_image_lends_whatever_another_library_takes_of_capsules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes.pythonapi.PyCapsule_GetPointer, "restype", ctypes.c_char_p)
+    np.testing.assert_array_equal(pixels_in_place(Image.fromarray(noise(20, 30))), noise(20, 30))
 
 
 def test_an_image_in_several_pieces_is_not_lent() -> None:
