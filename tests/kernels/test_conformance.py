@@ -91,6 +91,11 @@ def test_embeddings_in_float64_past_the_range_of_float32(ops):
     np.testing.assert_allclose(U, [np.sqrt([10 / 11, 1 / 11]), np.sqrt([0.8, 0.2]), [0, 0]], rtol=1e-6)
 
 
+def test_embeddings_in_whole_numbers(ops):
+    U, _ = ops.absorb(np.array([[-128, 32], [100, 0]], np.int8), np.array([0, 2], np.int32))
+    np.testing.assert_allclose(U, [[-np.sqrt(0.8), np.sqrt(0.2)], [1, 0]], rtol=1e-6)
+
+
 def test_the_best_of_equals_is_the_first(ops):
     weights = np.zeros((9, 4), np.float32)
     bias = np.array([0, 1, 0, 2, 2, 0, 1, 2, -1], np.float32)

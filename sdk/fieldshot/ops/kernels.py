@@ -272,6 +272,7 @@ def _float32(Z: Any) -> Float32:
     """Embeddings as the kernels read them; what float32 cannot hold is scaled first, to which heads are blind."""
     Z = np.asarray(Z)
     if Z.dtype != np.float32:
+        Z = Z.astype(np.float64)  # the least of an integer type has no absolute value there
         largest = np.abs(Z).max(axis=1, keepdims=True, initial=0.0)
         Z = np.divide(Z, largest, out=np.zeros(Z.shape), where=largest > 0)
     return np.ascontiguousarray(Z, dtype=np.float32)
