@@ -24,7 +24,7 @@ demo: .venv/installed
 	.venv/bin/fieldshot demo --out demo $(ARGS)
 
 test: .venv-test/installed
-	$(TEST) pytest -q $(ARGS)
+	$(TEST) pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: .venv-test/installed
 	$(TEST) ruff format --check

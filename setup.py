@@ -82,7 +82,8 @@ EVAL = ["matplotlib>=3.7", "scikit-learn>=1.3"]  # the figures and the baselines
 EXPORT = ["onnx>=1.16", "onnxscript>=0.3", "torch>=2.6"]
 # Builds plans without a GPU; NVIDIA has no wheels of it for other machines.
 RTX = ["tensorrt-rtx>=1.7,<2; platform_machine == 'x86_64'"]
-TEST = [*BENCH, *DEMO, *EVAL, *EXPORT, *RTX, "build>=1.2", "hypothesis>=6.100", "pytest-timeout>=2.3", "setuptools>=77"]
+PLUGINS = ["pytest-timeout>=2.3", "pytest-xdist>=3.5"]
+TEST = [*BENCH, *DEMO, *EVAL, *EXPORT, *RTX, *PLUGINS, "build>=1.2", "hypothesis>=6.100", "setuptools>=77"]
 
 setup(
     distclass=Binary,
