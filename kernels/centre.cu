@@ -31,8 +31,9 @@ KERNEL(centre, CentreParams) {
 }
 
 KERNEL(residuals, CentreParams) {
-  for (int first = (block() * WARPS + warp()) * STRIP; first < p.M + p.K; first += blocks() * WARPS * STRIP) {
-    const int end = first + STRIP < p.M + p.K ? first + STRIP : p.M + p.K;
+  constexpr int ROWS = STRIP<float>;
+  for (int first = (block() * WARPS + warp()) * ROWS; first < p.M + p.K; first += blocks() * WARPS * ROWS) {
+    const int end = first + ROWS < p.M + p.K ? first + ROWS : p.M + p.K;
     for (int i = first; i < end; ++i) {
       const bool sample = i < p.M;
       const float* row = sample ? p.U + (size_t)i * p.D : p.means + (size_t)(i - p.M) * p.D;

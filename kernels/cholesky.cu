@@ -9,7 +9,7 @@
 //   adapt                    n = N or D                          rows: identity
 //
 // For each block column of 64: `cholesky_diagonal` factors its diagonal block and inverts it (one block, in shared
-// memory), `cholesky_panel` multiplies the rows below by that inverse (a warp four rows) and keeps them in panels as
+// memory), `cholesky_panel` multiplies the rows below by that inverse (a warp STRIP rows) and keeps them in panels as
 // well, `cholesky_update` subtracts their products from the columns to the right (a block a 64 x 64 tile). Rows of the
 // identity are zero up to their own block and are left out until then: those of the samples to be held out, M of N, lie
 // last and cost M^3 / 6.
@@ -82,6 +82,7 @@ DEVICE int begin(const SystemParams& p, int i) {
 }
 
 KERNEL(cholesky_panel, SystemParams) {
+  constexpr int ROWS = STRIP<double>;
   SHARED(double, old, WARPS* ROWS* TILE);
   const int w = p.n - p.start < TILE ? p.n - p.start : TILE, first = p.start + w;
   double* mine = old + warp() * ROWS * TILE;

@@ -41,8 +41,9 @@ KERNEL(moment, MomentParams) {
 }
 
 KERNEL(moment_reduce, MomentParams) {
-  for (int row = (block() * WARPS + warp()) * STRIP; row < p.D; row += blocks() * WARPS * STRIP) {
-    const int end = row + STRIP < p.D ? row + STRIP : p.D;
+  constexpr int ROWS = STRIP<double>;
+  for (int row = (block() * WARPS + warp()) * ROWS; row < p.D; row += blocks() * WARPS * ROWS) {
+    const int end = row + ROWS < p.D ? row + ROWS : p.D;
     for (int i = row; i < end; ++i) {
       double* out = p.moment + (size_t)i * p.D;
       const double* before = p.before ? p.before + (size_t)i * p.D : nullptr;

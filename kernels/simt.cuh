@@ -18,6 +18,7 @@
 //   SHARED(type, name, count)  fixed shared memory;  shared_memory() : what the launch asked for, 16-byte aligned
 //   Vec<T>, VEC<T>             what a lane works on at once: a SIMD vector on the host, one number elsewhere
 //   load<A>(from) store(to, v) VEC<A> numbers, converted to A; total<T>(v) : their sum
+//   transpose<T>(v)            VEC<T> vectors: their rows become columns
 //   REGISTERS                  vectors that a lane of the host keeps at once
 //   fetch(at)                  the host may bring this line, to be changed soon, into its cache
 #pragma once
@@ -115,6 +116,7 @@ template <typename T> using Vec = T;
 template <typename A, typename T> DEVICE A load(const T* from) { return (A)*from; }
 template <typename T> DEVICE double total(Vec<T> v) { return v; }
 template <typename T> DEVICE void store(T* to, Vec<T> v) { *to = v; }
+template <typename T> DEVICE void transpose(Vec<T>*) {}
 DEVICE void fetch(const void*) {}
 #else
 #if defined(__AVX512F__)
@@ -144,6 +146,20 @@ template <typename T> DEVICE double total(Vec<T> v) {
   return sum;
 }
 template <typename T> DEVICE void store(T* to, Vec<T> v) { __builtin_memcpy(to, &v, sizeof v); }
+template <typename T> DEVICE void transpose(Vec<T>* v) {
+  typedef decltype(v[0] < v[0]) Places;  // whole numbers of the same size
+  constexpr int HALF = VEC<T> / 2;
+  Places low, high;
+  for (int i = 0; i < VEC<T>; ++i) low[i] = i / 2 + i % 2 * VEC<T>, high[i] = low[i] + HALF;
+  for (int round = 1; round < VEC<T>; round *= 2) {  // a shuffle of all numbers, as of cards
+    Vec<T> shuffled[VEC<T>];
+    for (int i = 0; i < HALF; ++i) {
+      shuffled[2 * i] = __builtin_shuffle(v[i], v[i + HALF], low);
+      shuffled[2 * i + 1] = __builtin_shuffle(v[i], v[i + HALF], high);
+    }
+    for (int i = 0; i < VEC<T>; ++i) v[i] = shuffled[i];
+  }
+}
 DEVICE void fetch(const void* at) { __builtin_prefetch(at, 1); }
 #endif
 

@@ -7,7 +7,8 @@
 #include "linear.cuh"
 
 constexpr int TILE = 64;  // rows and columns of C that a block makes at once
-constexpr int STRIP = 8;  // rows that a warp turns into columns at once: a cache line of float64
+// Rows that a warp turns into columns at once: a line of the host's cache, a sector of a GPU's.
+template <typename T> constexpr int STRIP = (LANES == 1 ? 64 : 32) / sizeof(T);
 constexpr int DEPTH = LANES == 1 ? 64 : 32;  // rows of a panel: two of float32 and a tile lie in the nearest cache
 
 // `depth` rows as a panel: the tile's columns, of which the first `valid` are there, and zeros after them. Rows of a
@@ -22,12 +23,20 @@ DEVICE const T* staged(T* panel, const T* rows, size_t stride, int depth, int va
 
 // Up to STRIP rows of `depth` numbers become columns of a panel, by a warp; a lane reads every WARP-th number of a row.
 template <typename T> DEVICE void turn(const T* rows, size_t stride, int count, int depth, T* panel) {
-  constexpr int LINE = LANES == 1 ? 64 / sizeof(T) : WARP;  // the host reads one of each row before it leaves the cache
-  for (int from = 0; from < depth; from += LINE) {
-    const int end = from + LINE < depth ? from + LINE : depth;
-    for (int r = 0; r < count; ++r)
-      for (int k = from + warp_lane(); k < end; k += WARP) panel[(size_t)k * TILE + r] = rows[r * stride + k];
-  }
+  int from = 0;
+  if (VEC<T> > 1 && count % VEC<T> == 0)
+    for (; from + VEC<T> <= depth; from += VEC<T>)
+      for (int first = 0; first < count; first += VEC<T>) {
+        Vec<T> square[VEC<T>];
+        for (int r = 0; r < VEC<T>; ++r) {
+          square[r] = load<T>(rows + (first + r) * stride + from);
+          fetch(panel + (size_t)(from + VEC<T> + r) * TILE + first);
+        }
+        transpose<T>(square);
+        for (int k = 0; k < VEC<T>; ++k) store<T>(panel + (size_t)(from + k) * TILE + first, square[k]);
+      }
+  for (int k = from + warp_lane(); k < depth; k += WARP)
+    for (int r = 0; r < count; ++r) panel[(size_t)k * TILE + r] = rows[r * stride + k];
 }
 
 // Where a tile belongs: at C, with so many rows and columns of the matrix from there on. Of row i what lies right of

@@ -17,7 +17,7 @@ from fieldshot.ops.runner import Call, Runner
 __all__ = ["STRIP", "TILE", "System", "fit_blocked"]
 
 TILE = 64  # kernels/tile.cuh
-STRIP = 8  # kernels/tile.cuh
+STRIP = 4  # kernels/tile.cuh: of float64
 _RIGHT = 4  # kernels/solution.cu: rows that a block of `back` takes
 
 
@@ -166,7 +166,7 @@ class System:
             "K": K,
         }
         call.launch("centre", -(-D // 256), **fields)
-        call.launch("residuals", -(-(N + K) // (STRIP * runner.warps)), **fields)
+        call.launch("residuals", -(-(N + K) // (2 * STRIP * runner.warps)), **fields)
 
     def factored(self, identity: int, *, right: bool) -> None:
         """Factor the system with its right-hand rows, where asked for, and that many of the identity's last ones."""
@@ -209,7 +209,7 @@ class System:
             left, below = -(-(n - start - TILE) // TILE), rows - min(start + TILE, n)
             self.call.launch("cholesky_diagonal", 1, 8 * TILE * (TILE + 1), **fields, start=start)
             if below:
-                self.call.launch("cholesky_panel", -(-below // (4 * self.runner.warps)), **fields, start=start)
+                self.call.launch("cholesky_panel", -(-below // (STRIP * self.runner.warps)), **fields, start=start)
             if left > 0:
                 self.call.launch("cholesky_update", left * -(-below // TILE), **fields, start=start)
 
