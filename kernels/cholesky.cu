@@ -46,7 +46,8 @@ KERNEL(assemble, SystemParams) {
   for (int i = p.n + block() * WARPS + warp(); i < p.rows; i += blocks() * WARPS) {
     double* row = p.system + (size_t)i * p.n;
     if (i >= p.identity) {
-      for (int j = warp_lane(); j < p.n; j += WARP) row[j] = j == i - (p.rows - p.n);
+      const int own = i - (p.rows - p.n);
+      for (int j = (own - (i - p.identity)) / TILE * TILE + warp_lane(); j < p.n; j += WARP) row[j] = j == own;
     } else if (p.right) {
       for (int j = warp_lane(); j < p.n; j += WARP) row[j] = p.right[(size_t)(i - p.n) * p.n + j];
     }
@@ -70,15 +71,24 @@ KERNEL(cholesky_diagonal, SystemParams) {
     for (int j = warp_lane(); j < w; j += WARP) p.inverse[i * w + j] = L[j * w + i];
 }
 
-// Where number k of row i below a whole block column is in the panels.
-DEVICE double* in_panels(const SystemParams& p, int i, int k) {
-  const int below = i - p.start - TILE;
-  return p.panels + ((size_t)(below / TILE) * TILE + k) * TILE + below % TILE;
+DEVICE int tiles(int rows) { return (rows + TILE - 1) / TILE; }
+
+// The rows below a block column by tiles: `height` rows from `row` on, which are zero up to column `begin`. The rows of
+// the identity begin a tile, or others would make theirs be worked on from the first block column on.
+struct Below {
+  int row, height, begin;
+};
+
+DEVICE Below below(const SystemParams& p, int first, int tile) {
+  const int others = tiles(p.identity - first);
+  const bool zero = tile >= others;
+  const int row = zero ? p.identity + (tile - others) * TILE : first + tile * TILE;
+  const int left = (zero ? p.rows : p.identity) - row;
+  return {row, left < TILE ? left : TILE, zero ? (row - (p.rows - p.n)) / TILE * TILE : 0};
 }
 
-// The block column in which the tile of rows from i on begins: before it, rows of the identity are zero, and left out.
-DEVICE int begin(const SystemParams& p, int i) {
-  return i >= p.identity ? (i - (p.rows - p.n)) / TILE * TILE : 0;
+DEVICE int tiles_below(const SystemParams& p, int first) {
+  return tiles(p.identity - first) + tiles(p.rows - p.identity);
 }
 
 KERNEL(cholesky_panel, SystemParams) {
@@ -86,10 +96,13 @@ KERNEL(cholesky_panel, SystemParams) {
   SHARED(double, old, WARPS* ROWS* TILE);
   const int w = p.n - p.start < TILE ? p.n - p.start : TILE, first = p.start + w;
   double* mine = old + warp() * ROWS * TILE;
-  for (int base = first + block() * WARPS * ROWS; base < p.rows; base += blocks() * WARPS * ROWS) {
-    const int i = base + warp() * ROWS, count = p.rows - i < ROWS ? p.rows - i : ROWS;
-    const bool active = count > 0 && begin(p, i - (i - first) % TILE) <= p.start;
-    double* row = p.system + (size_t)i * p.n + p.start;
+  const int strips = tiles_below(p, first) * (TILE / ROWS);
+  for (int base = block() * WARPS; base < strips; base += blocks() * WARPS) {
+    const int strip = base + warp(), tile = strip * ROWS / TILE, from = strip * ROWS % TILE;
+    const Below at = below(p, first, tile);
+    const int count = at.height - from < ROWS ? at.height - from : ROWS;
+    const bool active = strip < strips && count > 0 && at.begin <= p.start;
+    double* row = p.system + (size_t)(at.row + from) * p.n + p.start;
     if (active)
       for (int r = 0; r < ROWS; ++r)
         for (int j = warp_lane(); j < w; j += WARP) mine[r * TILE + j] = r < count ? row[(size_t)r * p.n + j] : 0;
@@ -103,7 +116,7 @@ KERNEL(cholesky_panel, SystemParams) {
               if (r < count) row[(size_t)r * p.n + j] = value;
             });
       }
-      if (first < p.n) turn(row, p.n, count, w, in_panels(p, i, 0));
+      if (first < p.n) turn(row, p.n, count, w, p.panels + (size_t)tile * TILE * TILE + from);
     }
     sync();
   }
@@ -113,18 +126,19 @@ KERNEL(cholesky_update, SystemParams) {
   SHARED(double, left, DEPTH* TILE);
   SHARED(double, right, DEPTH* TILE);
   const int first = p.start + TILE;  // a block column with others to its right is whole
-  const int across = (p.n - first + TILE - 1) / TILE, down = (p.rows - first + TILE - 1) / TILE;
+  const int across = tiles(p.n - first), down = tiles_below(p, first);
   for (int task = block(); task < across * down; task += blocks()) {
-    const int row = first + task / across * TILE, column = first + task % across * TILE;
-    if (column > row) continue;  // above the diagonal
-    if (begin(p, row) > p.start) continue;
-    const int height = p.rows - row, width = p.n - column;
-    const Place to = {p.system + (size_t)row * p.n + column, (size_t)p.n, height, width, row - column};
+    const Below at = below(p, first, task / across);
+    const int column = first + task % across * TILE, width = p.n - column;
+    if (column > at.row || at.begin > p.start) continue;  // above the diagonal, or still zero
+    const double* above = p.panels + (size_t)(task / across) * TILE * TILE;
+    const double* beside = p.panels + (size_t)(task % across) * TILE * TILE;
+    const Place to = {p.system + (size_t)at.row * p.n + column, (size_t)p.n, at.height, width, at.row - column};
     Tile<double> tile;
     for (int from = 0; from < TILE; from += DEPTH) {
       sync();  // those who still read the last panels
-      const double* A = staged(left, in_panels(p, row, from), TILE, DEPTH, height);
-      const double* B = staged(right, in_panels(p, column, from), TILE, DEPTH, width);
+      const double* A = staged(left, above + from * TILE, TILE, DEPTH, at.height);
+      const double* B = staged(right, beside + from * TILE, TILE, DEPTH, width);
       sync();
       tile.add(A, B, DEPTH, to, -1, false, from + DEPTH == TILE);
     }

@@ -117,7 +117,7 @@ struct SystemParams {
   const double* pulls;   // (K), with `moment`
   const float* right;    // (identity - n, n), right-hand rows, or null where they are in `system` already
   double* inverse;       // scratch (64, 64)
-  double* panels;        // scratch (rows / 64 rounded up, 64, 64): the rows below the block column, in panels (tile.cuh)
+  double* panels;        // scratch (tiles, 64, 64): the rows below the block column, in panels (tile.cuh)
   double* system;        // (rows, n)
   double ridge;
   int n, rows, identity, K, start;  // identity: the first row of its last ones; start: the block column at work

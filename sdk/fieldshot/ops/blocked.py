@@ -196,7 +196,7 @@ class System:
             "pulls": self.pulls,
             "right": self.residuals if right and not self.dual else None,
             "inverse": self.call.scratch(np.float64, TILE, TILE),
-            "panels": self.call.scratch(np.float64, -(-rows // TILE), TILE, TILE),
+            "panels": self.call.scratch(np.float64, -(-above // TILE) - (-identity // TILE), TILE, TILE),
             "system": self.matrix,
             "ridge": self.ridge,
             "n": n,
