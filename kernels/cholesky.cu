@@ -140,7 +140,7 @@ KERNEL(cholesky_update, SystemParams) {
       const double* A = staged(left, above + from * TILE, TILE, DEPTH, at.height);
       const double* B = staged(right, beside + from * TILE, TILE, DEPTH, width);
       sync();
-      tile.add(A, B, DEPTH, to, -1, false, from + DEPTH == TILE);
+      tile.add(A, B, DEPTH, to, -1, false, from == 0, from + DEPTH == TILE);
     }
   }
 }

@@ -34,7 +34,8 @@ KERNEL(moment, MomentParams) {
       const float* A = staged(left, above + (size_t)from * p.stride, p.stride, depth, height);
       const float* B = row == column ? A : staged(right, beside + (size_t)from * p.stride, p.stride, depth, width);
       sync();
-      tile.add(A, B, depth, to, 1, from < begin + FLUSH, end || (from - begin) % FLUSH == FLUSH - DEPTH);
+      const int since = (from - begin) % FLUSH;
+      tile.add(A, B, depth, to, 1, from < begin + FLUSH, since == 0, end || since == FLUSH - DEPTH);
       if (end) break;
     }
   }

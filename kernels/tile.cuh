@@ -52,11 +52,12 @@ struct Place {
 template <typename T> struct Tile {
   static constexpr int RM = LANES == 1 ? REGISTERS / 4 : 4, RN = LANES == 1 ? 2 * VEC<T> : 4, ACROSS = TILE / RN;
   static constexpr int MICROS = TILE / RM * ACROSS;
-  T kept[LANES == 1 ? MICROS : 1][RM][RN] = {};
+  T kept[LANES == 1 ? MICROS : 1][RM][RN];
 
-  // Add up `depth` rows of two panels. With the `last` ones C becomes (fresh ? 0 : C) + sign * sums, and the sums start
-  // again at 0.
-  DEVICE_MEMBER void add(const T* A, const T* B, int depth, const Place& to, double sign, bool fresh, bool last) {
+  // Add up `depth` rows of two panels, on top of those before unless they are the `first`. With the `last` ones C becomes
+  // (fresh ? 0 : C) + sign * sums.
+  DEVICE_MEMBER void add(const T* A, const T* B, int depth, const Place& to, double sign, bool fresh, bool first,
+                         bool last) {
     for (int micro = lane(); micro < MICROS; micro += LANES) {
       const int i = micro / ACROSS * RM, j = micro % ACROSS * RN;
       if (LANES == 1 && (i >= to.height || j >= to.width || j > i + RM - 1 + to.below)) continue;
@@ -64,7 +65,7 @@ template <typename T> struct Tile {
       if (last)
         for (int r = 0; r < RM; ++r)
           for (int c = 0; c < RN; c += VEC<double>) fetch(to.C + (i + r) * to.stride + j + c);
-      multiply(A + i, B + j, depth, sums);
+      multiply(A + i, B + j, depth, sums, first);
       if (!last) continue;
       for (int r = 0; r < RM; ++r) {
         const int end = i + r >= to.height ? 0 : i + r + to.below + 1 < to.width ? i + r + to.below + 1 : to.width;
@@ -78,16 +79,15 @@ template <typename T> struct Tile {
           for (int c = 0; c < RN; ++c)
             if (j + c < end) row[c] = (fresh ? 0 : row[c]) + sign * sums[r][c];
         }
-        for (int c = 0; c < RN; ++c) sums[r][c] = 0;
       }
     }
   }
 
-  // sums[r][c] += sum_k A[k][r] B[k][c]
-  DEVICE_MEMBER void multiply(const T* A, const T* B, int depth, T (&sums)[RM][RN]) {
+  // sums[r][c] = (first ? 0 : sums[r][c]) + sum_k A[k][r] B[k][c]
+  DEVICE_MEMBER void multiply(const T* A, const T* B, int depth, T (&sums)[RM][RN], bool first) {
     Vec<T> part[RM][RN / VEC<T>];
     for (int r = 0; r < RM; ++r)
-      for (int c = 0; c < RN / VEC<T>; ++c) part[r][c] = load<T>(sums[r] + c * VEC<T>);
+      for (int c = 0; c < RN / VEC<T>; ++c) part[r][c] = first ? Vec<T>{} : load<T>(sums[r] + c * VEC<T>);
     for (int k = 0; k < depth; ++k) {
       Vec<T> right[RN / VEC<T>];
       for (int c = 0; c < RN / VEC<T>; ++c) right[c] = load<T>(B + k * TILE + c * VEC<T>);
