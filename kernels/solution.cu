@@ -16,7 +16,7 @@
 #include "linear.cuh"
 
 constexpr int RIGHT = LANES == 1 ? 16 : 4;  // rows that share what is read of L
-constexpr int STEP = 4;                     // columns that are solved between two barriers
+constexpr int STEP = LANES == 1 ? 16 : 4;   // columns that are solved between two barriers
 
 KERNEL(back, BackParams) {
   for (int first = block() * RIGHT; first < p.K; first += blocks() * RIGHT) {
