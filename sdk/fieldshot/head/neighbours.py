@@ -76,8 +76,9 @@ def neighbours(support: Support, solution: Solution) -> Neighbours | None:
     cosines = samples @ samples.T
     np.fill_diagonal(cosines, -np.inf)
     left = np.where(np.arange(K) == own[:, None], counts - 1.0, counts)
-    density = _log_density(cosines, starts, left)
-    logits = solution.temperature * solution.held_out[held_out].astype(np.float64)
+    # By columns, for NumPy is quicker along many samples than along few classes.
+    density = np.asfortranarray(_log_density(cosines, starts, left))
+    logits = np.asfortranarray(solution.temperature * solution.held_out[held_out].astype(np.float64))
     balance = 1.0 / counts[own]
     balance /= balance.mean()
 
@@ -102,5 +103,7 @@ def neighbours(support: Support, solution: Solution) -> Neighbours | None:
 
 
 def _log_density(cosines: NDArray[np.floating], starts: NDArray[np.intp], counts: Float64) -> Float64:
-    near = np.exp(np.float32(_SHARPNESS) * (cosines.astype(np.float32) - np.float32(1.0)))
+    near = np.subtract(cosines, 1.0, dtype=np.float32)
+    near *= _SHARPNESS
+    np.exp(near, out=near)
     return np.log(np.maximum(np.add.reduceat(near, starts, axis=1) / counts, 1e-30))
