@@ -236,7 +236,8 @@ def _scale_and_ridge(support: Support, prior: Prior) -> tuple[float, float]:
     """Scale and ridge of Sigma^-1 = scale (S + ridge I)^-1; fieldshot.ops.reference has the formulas."""
     of_means = float(np.einsum("kd,kd,k->", support.sums, support.sums, 1.0 / support.counts))
     if support.moment is None:
-        everything = float(np.einsum("nd,nd->", support.U, support.U, dtype=np.float64))
+        rows = (support.U[i : i + TILE].astype(np.float64) for i in range(0, len(support.U), TILE))
+        everything = sum(float(np.vdot(some, some)) for some in rows)  # by rows that stay in the cache
     else:
         everything = float(np.trace(support.moment))
     freedom = float(support.counts.sum()) - len(support.counts)
