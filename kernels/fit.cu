@@ -163,7 +163,7 @@ KERNEL(fit, FitParams) {
   }
   sync();
 
-  combine_rows(p.U, p.coefficients, p.weights, N, D, K, 0, 1);
+  combine_rows(p.U, p.coefficients, N, p.weights, N, D, K, false, 0, 1);
   for (int k = 0; k < K; ++k) {
     const double length = sqrt(p.means[(size_t)k * K + k]);
     const float unit = length > 0 ? (float)(1 / (length * p.counts[k])) : 0;

@@ -96,16 +96,19 @@ DEVICE void combine(int chunk, int D, const T* rows, size_t stride, int first, i
   }
 }
 
-// out = C rows: (K, N) x (N, D) -> (K, D) float32, tasks of ROWS classes by a chunk of dimensions dealt to blocks.
-DEVICE void combine_rows(const float* rows, const float* C, float* out, int N, int D, int K, int first, int step) {
+// out = (more ? out : 0) + C rows: (K, N) x (N, D) -> (K, D) float32, tasks of ROWS classes by a chunk of dimensions dealt
+// to blocks. Rows of C are `stride` numbers apart. With `more` the host needs whole chunks.
+DEVICE void combine_rows(const float* rows, const float* C, size_t stride, float* out, int N, int D, int K, bool more,
+                         int first, int step) {
   const int parts = chunks<float, ROWS>(D);
   for (int task = first; task < parts * ((K + ROWS - 1) / ROWS); task += step) {
     const int k = task / parts * ROWS;
     const float* c[ROWS];
-    for (int r = 0; r < ROWS; ++r) c[r] = C + (size_t)(k + r < K ? k + r : K - 1) * N;
+    for (int r = 0; r < ROWS; ++r) c[r] = C + (k + r < K ? k + r : K - 1) * stride;
     combine<float, ROWS>(task % parts, D, rows, D, 0, N, [&](int r, int i) { return c[r][i]; },
                          [&](int r, int d, float sum) {
-                           if (k + r < K) out[(size_t)(k + r) * D + d] = sum;
+                           float* to = out + (size_t)(k + r) * D + d;
+                           if (k + r < K) *to = more ? *to + sum : sum;
                          });
   }
 }

@@ -17,6 +17,7 @@
 
 constexpr int RIGHT = LANES == 1 ? 16 : 4;  // rows that share what is read of L
 constexpr int STEP = LANES == 1 ? 16 : 4;   // columns that are solved between two barriers
+constexpr int FEW = 64;                     // rows that stay in the cache while all weights are made of them
 
 KERNEL(back, BackParams) {
   for (int first = block() * RIGHT; first < p.K; first += blocks() * RIGHT) {
@@ -93,7 +94,10 @@ KERNEL(coefficients, WeightsParams) {
 
 KERNEL(weights, WeightsParams) {
   if (p.dual) {
-    combine_rows(p.rows, p.coefficients, p.weights, p.N + p.K, p.D, p.K, block(), blocks());
+    const int N = p.N + p.K, most = LANES == 1 && p.D % CHUNK<float, ROWS> == 0 ? FEW : N;
+    for (int from = 0; from < N; from += most)
+      combine_rows(p.rows + (size_t)from * p.D, p.coefficients + from, N, p.weights, N - from < most ? N - from : most, p.D,
+                   p.K, from > 0, block(), blocks());
     return;
   }
   for (int k = block(); k < p.K; k += blocks()) {

@@ -38,6 +38,7 @@ SHAPES = [
     ([30, 1, 40], 130, {}),  # two blocks of 64, the second ragged
     ([30, 1, 40], 130, {"keep": 10}),  # of the others some lie in other tiles, by blocks alone
     ([90, 2, 110], 210, {"keep": 60}),  # rows of the identity in tiles that begin later
+    ([60, 2, 70], 192, {}),  # dimensions in whole vectors, and more samples than their weights are made of at once
     ([5, 9], 20, {"keep": 3}),
     ([9, 1], 3, {"moment": True}),
     ([40, 30, 2], 24, {"moment": True}),
