@@ -15,7 +15,7 @@ from types import TracebackType
 
 import numpy as np
 
-from fieldshot.errors import GalleryError, LabelError, OptionError
+from fieldshot.errors import GalleryError, LabelError, OptionError, PictureError
 from fieldshot.gallery import database
 from fieldshot.gallery.samples import Operation, Sample, Snapshot, checked_blobs, clean_label
 
@@ -176,8 +176,8 @@ class Gallery:
     def enroll(self, label: str, samples: Sequence[Sample]) -> tuple[int, int]:
         """Store pictures of a label; durable when it returns.
 
-        A picture that the label has already, or that comes twice, is skipped. A negative of this very
-        label becomes a picture of it: the last word counts.
+        A picture that the label has already, or that comes twice, is skipped. One that was rejected, for this
+        label or another, is a negative no more: the last word counts.
 
         Returns
         -------
@@ -200,23 +200,33 @@ class Gallery:
     def reject(self, label: str, samples: Sequence[Sample]) -> tuple[int, int]:
         """Store pictures of what a label is not; as `enroll`, and the label must be enrolled.
 
-        A picture that is enrolled under this very label is taken from it in the same operation.
+        A picture that is enrolled under this very label is taken from it in the same operation. One that is enrolled
+        under another label is skipped: that says already that it is not this.
         """
         return self._store("reject", clean_label(label), samples, negative=True)
 
-    def forget(self, label: str) -> int:
-        """Retire all pictures and negatives of a label; returns the new version.
+    def forget(self, label: str, sources: Sequence[str] | None = None) -> int:
+        """Retire all pictures and negatives of a label, or only those from these sources; returns the new version.
 
         Raises
         ------
         LabelError
             The label is not enrolled.
+        PictureError
+            It has nothing from one of the sources.
         """
         label = clean_label(label)
         with self._write() as db:
-            gone = [i for (i,) in db.execute("SELECT id FROM sample WHERE live = 1 AND label = ?", (label,))]
-            if not gone:
+            found = db.execute("SELECT id, source FROM sample WHERE live = 1 AND label = ?", (label,)).fetchall()
+            if not found:
                 raise _unknown(db, label)
+            missing = set(sources or ()) - {source for _, source in found}
+            if missing:
+                raise PictureError(
+                    f"picture must be enrolled as {label!r} or rejected for it (got {min(missing)})",
+                    hint="name it as it was named then; the report names doubtful ones",
+                )
+            gone = [number for number, source in found if sources is None or source in sources]
             return _record(db, "forget", label, None, [], gone)
 
     def undo(self) -> int:
@@ -293,16 +303,19 @@ class Gallery:
             known: set[bytes] = set()
             moved: list[int] = []
             for number, digest, other, was_negative, source in _live(db, [s.hash for s in samples]):
-                if other == label and bool(was_negative) == negative:
+                own, rejected = other == label, bool(was_negative)
+                if own and rejected == negative:
                     known.add(digest)
-                elif other == label:
+                elif own or (rejected and not negative):
                     moved.append(number)
-                elif not negative and not was_negative:
+                elif negative and not rejected:
+                    known.add(digest)  # what is something else is not this
+                elif not negative:
                     again = next(s.source for s in samples if s.hash == digest)
                     raise LabelError(
                         f"picture must have one label (got {again} for {label!r},"
                         f" which is enrolled as {other!r} from {source})",
-                        hint=f"forget {other!r} or undo its enrolment first, or reject the picture for it",
+                        hint=f"take it from {other!r} first: forget its file under that label, or undo its enrolment",
                     )
             first: int = db.execute("SELECT coalesce(max(id), 0) + 1 FROM sample").fetchone()[0]
             now = time.time()

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from fieldshot.errors import EmbeddingError, GalleryError, LabelError
+from fieldshot.errors import EmbeddingError, GalleryError, LabelError, PictureError
 from fieldshot.gallery import Gallery, Sample
 
 DIM = 3
@@ -70,10 +70,14 @@ class GalleryModel(RuleBasedStateMachine):
                 call(label, [sample(i) for i in numbers])
             return
         new = {(label, negative, i) for i in numbers} - now
+        if negative:  # what is something else is not this
+            new -= {(label, True, i) for name, n, i in now if not n and name != label}
         version, added = call(label, [sample(i) for i in numbers])
         assert added == len(new)
         if new:
-            self.commit((now | new) - {(label, not negative, i) for _, _, i in new}, version)
+            stored = {i for _, _, i in new}
+            gone = {(label, False, i) for i in stored} if negative else {entry for entry in now if entry[1]}
+            self.commit((now | new) - {entry for entry in gone if entry[2] in stored}, version)
         else:
             assert version == len(self.versions) - 1
 
@@ -183,6 +187,31 @@ def test_rejecting_an_enrolled_picture_takes_it_from_the_label(gallery: Gallery)
     assert live(gallery) == [("bolt", False, 2), ("bolt", True, 1)]
     gallery.enroll("bolt", [sample(1)])  # and back: the last word counts
     assert live(gallery) == [("bolt", False, 1), ("bolt", False, 2)]
+
+
+def test_what_a_picture_is_says_what_it_is_not(gallery: Gallery) -> None:
+    gallery.enroll("bolt", [sample(1)])
+    gallery.enroll("nut", [sample(2)])
+    assert gallery.reject("bolt", [sample(2)]) == (2, 0)
+    gallery.reject("bolt", [sample(3)])
+    gallery.reject("nut", [sample(3)])
+    assert live(gallery)[1:3] == [("bolt", True, 3), ("nut", False, 2)]
+    gallery.enroll("washer", [sample(3)])
+    assert live(gallery) == [("bolt", False, 1), ("nut", False, 2), ("washer", False, 3)]
+    gallery.undo()
+    assert ("bolt", True, 3) in live(gallery) and ("nut", True, 3) in live(gallery)
+
+
+def test_some_of_a_label_can_be_forgotten(gallery: Gallery) -> None:
+    gallery.enroll("bolt", [sample(1), sample(2), sample(3)])
+    gallery.enroll("nut", [sample(4)])
+    gallery.reject("bolt", [sample(5)])
+    with pytest.raises(PictureError, match=r"enrolled as 'bolt' or rejected for it \(got picture 4\)"):
+        gallery.forget("bolt", ["picture 1", "picture 4"])
+    assert gallery.forget("bolt", ["picture 1", "picture 5"]) == 4
+    assert live(gallery) == [("bolt", False, 2), ("bolt", False, 3), ("nut", False, 4)]
+    gallery.enroll("nut", [sample(1)])
+    assert gallery.forget("bolt", []) == 6
 
 
 def test_rollback_needs_a_version_that_exists(gallery: Gallery) -> None:
