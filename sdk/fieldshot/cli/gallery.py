@@ -66,9 +66,21 @@ def register(commands: Commands) -> None:
     reject.add_argument("label", metavar="LABEL")
     reject.add_argument("files", nargs="+", type=Path, metavar="FILES", help="pictures, or folders of them")
 
+    report = _add(
+        commands,
+        "report",
+        _report,
+        help="say how far each label can be trusted, which pictures look mislabelled, and what would help: the "
+        "gallery's own pictures are left out in turn, which says only how pictures like these would be answered, or "
+        "others are asked about",
+        examples="  fieldshot report site.gallery\n"
+        "  fieldshot report site.gallery --on tomorrow/    one sub-folder a label\n",
+    )
+    report.add_argument("--on", type=Path, metavar="DIR", help="ask about the pictures of this folder of classes")
+
     for parser in (enroll, reject):
         parser.add_argument("--skip-unreadable", action="store_true", help="leave out what cannot be read, and list it")
-    for parser in (enroll, recognize, reject):
+    for parser in (enroll, recognize, reject, report):
         parser.add_argument(
             "--backbone", type=Path, metavar="BUNDLE", help="default: that of the gallery; for a new one the embedded"
         )
@@ -79,10 +91,14 @@ def register(commands: Commands) -> None:
         commands,
         "forget",
         _forget,
-        help="take out all that was enrolled or rejected for a label",
-        examples="  fieldshot forget site.gallery bolt\n",
+        help="take out all that was enrolled or rejected for a label, or some of it",
+        examples="  fieldshot forget site.gallery bolt\n"
+        "  fieldshot forget site.gallery bolt bolt2.jpg    one picture\n",
     )
     forget.add_argument("label", metavar="LABEL")
+    forget.add_argument(
+        "files", nargs="*", type=Path, metavar="FILES", help="only these, named as they were then; they may be gone"
+    )
     _add(
         commands,
         "undo",
@@ -105,13 +121,6 @@ def register(commands: Commands) -> None:
         examples="  fieldshot rollback site.gallery 3\n  fieldshot rollback site.gallery 0    empty it\n",
     )
     rollback.add_argument("version", type=int, metavar="VERSION", help="a number that `fieldshot history` lists, or 0")
-    _add(
-        commands,
-        "report",
-        _report,
-        help="say how far each label can be trusted, and what would help: its pictures are left out in turn",
-        examples="  fieldshot report site.gallery\n",
-    )
 
 
 def _add(commands: Commands, name: str, run: Run, *, help: str, examples: str) -> argparse.ArgumentParser:
@@ -153,7 +162,7 @@ def _enroll(arguments: argparse.Namespace) -> None:
         views = f", {recognizer.backbone.views} views" if recognizer.backbone.views > 1 else ""
         print(f"created {shown(arguments.gallery)} with backbone {recognizer.backbone.name}{views}")
     for result in results:
-        print(f"enrolled {_summary(result)}")
+        print(f"enrolled {_summary(result, 'already there', 'no longer rejected')}")
     if len(results) > 1:
         added, seconds = sum(result.added for result in results), time.perf_counter() - start
         print(f"{added} pictures in {len(results)} classes, {seconds:.2f} s")
@@ -266,11 +275,14 @@ def _reject(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json(result)
     else:
-        print(f"rejected for {_summary(result)}")
+        print(f"rejected for {_summary(result, 'said already', 'taken from it')}")
 
 
 def _forget(arguments: argparse.Namespace) -> None:
-    _change(arguments, lambda gallery: gallery.forget(arguments.label))
+    from fieldshot.recognizer.intake import source_of
+
+    sources = list(map(source_of, arguments.files)) or None
+    _change(arguments, lambda gallery: gallery.forget(arguments.label, sources))
 
 
 def _undo(arguments: argparse.Namespace) -> None:
@@ -305,29 +317,35 @@ def _history(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    from fieldshot import images
     from fieldshot.gallery import Gallery
     from fieldshot.recognizer.model import Model
     from fieldshot.recognizer.report import examined
 
-    # Without its backbone: embeddings are all that is asked about.
-    with Gallery.open(arguments.gallery) as gallery, progress("report") as show:
-        report = examined(gallery, Model(-1, (), None), show)
+    if arguments.on is None:  # without its backbone: embeddings are all that is asked about
+        with Gallery.open(arguments.gallery) as gallery, progress("report") as show:
+            report = examined(gallery, Model(-1, (), None), show)
+    else:
+        classes = images.find_classes(arguments.on)
+        with _open(arguments) as recognizer, progress("report") as show:
+            report = recognizer.report(classes, progress=show)
     if arguments.json:
         print_json(report)
         return
-    recognized, asked_about, unknown = (
-        sum(getattr(of, name) for of in report.labels) for name in ("recognized", "left_out", "unknown")
+    recognized, asked, unknown = (
+        sum(getattr(of, name) for of in report.labels) for name in ("recognized", "asked", "unknown")
     )
-    print(f"{recognized} of {asked_about} pictures recognized when left out, {unknown} unknown")
+    how = "when left out" if arguments.on is None else f"of {shown(arguments.on)}"
+    print(f"{recognized} of {asked} pictures recognized {how}, {unknown} unknown")
     rows = []
     for of in report.labels:
-        taken_for = ", ".join(f"{label} {count}" for label, count in of.taken_for.items())
-        asked = [f"{of.recognized}/{of.left_out}", str(of.unknown), shown(taken_for)] if of.left_out else ["", "", ""]
-        rows.append([shown(of.label), str(of.pictures), str(of.negatives), *asked])
+        taken_for = ", ".join(f"{shown(label)} ({count})" for label, count in of.taken_for.items())
+        answers = [f"{of.recognized}/{of.asked}", str(of.unknown), taken_for] if of.asked else ["", "", ""]
+        rows.append([shown(of.label), str(of.pictures), str(of.negatives), *answers])
     print_table(["label", "pictures", "negatives", "recognized", "unknown", "taken for"], rows)
     for doubt in report.doubts:
-        looks_like = f"looks like {doubt.looks_like} ({100 * doubt.confidence:.0f} %)"
-        print(shown(f"doubtful: {doubt.source}, enrolled as {doubt.label}, {looks_like}"))
+        odds = f"{100 * doubt.confidence:.0f} % {doubt.looks_like}, {100 * doubt.probability:.1f} % {doubt.label}"
+        print(shown(f"doubtful: {doubt.source} of {doubt.label}: {odds}"))
     for line in report.advice:
         print(shown(f"advice: {line}"))
 
@@ -340,9 +358,10 @@ def _pictures(files: list[Path]) -> Iterator[Path]:
         yield from images.find(path) if path.is_dir() else [path]
 
 
-def _summary(result: EnrollResult) -> str:
+def _summary(result: EnrollResult, known: str, removed: str) -> str:
     parts = [f"{result.added} new"]
-    parts += [f"{result.duplicates} already there"] if result.duplicates else []
+    parts += [f"{result.duplicates} {known}"] if result.duplicates else []
+    parts += [f"{result.removed} {removed}"] if result.removed else []
     parts += [f"{len(result.unreadable)} unreadable: {', '.join(result.unreadable)}"] if result.unreadable else []
     return shown(f"{result.label}: {', '.join(parts)}")
 

@@ -18,7 +18,7 @@ from fieldshot.backbone import Backbone, as_items
 from fieldshot.errors import FieldshotError, MissingFileError, PictureError
 from fieldshot.gallery import Sample
 
-__all__ = ["Batch", "Progress", "embedded"]
+__all__ = ["Batch", "Progress", "embedded", "source_of"]
 
 Progress = Callable[[int, "int | None"], object]
 
@@ -113,10 +113,14 @@ def _pictures(
         batch.complete = True
 
 
+def source_of(path: str | os.PathLike[str]) -> str:
+    """What a gallery stores of a path: file names are bytes, and what is not UTF-8 in them cannot be stored as text."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
 def _source(image: object, label: str, number: int) -> str:
     if isinstance(image, (str, os.PathLike)):
-        # File names are bytes; what is not UTF-8 in them cannot be stored as text.
-        return os.fsencode(image).decode("utf-8", "replace")
+        return source_of(image)
     return str(getattr(image, "filename", "") or f"picture {number} of {label!r}")
 
 

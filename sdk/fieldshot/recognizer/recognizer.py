@@ -19,7 +19,7 @@ from fieldshot.backbone import Backbone, as_items
 from fieldshot.errors import OptionError
 from fieldshot.gallery import Gallery, Operation, clean_label
 from fieldshot.ops import find_ops
-from fieldshot.recognizer.intake import Batch, Progress, embedded
+from fieldshot.recognizer.intake import Batch, Progress, embedded, source_of
 from fieldshot.recognizer.model import Model, Recognition
 from fieldshot.recognizer.opening import (
     backbone_facts,
@@ -29,7 +29,7 @@ from fieldshot.recognizer.opening import (
     precision_of_gallery,
     views_of_gallery,
 )
-from fieldshot.recognizer.report import Report, examined
+from fieldshot.recognizer.report import Report, examined, judged
 from fieldshot.recognizer.watching import newest
 
 __all__ = ["EnrollResult", "Recognizer"]
@@ -44,11 +44,13 @@ class EnrollResult:
     label : str
         In its stored form.
     added, duplicates : int
-        New pictures, and those that the label had already.
+        New pictures, and those that the label had already. Of a rejection also those that are enrolled under another.
     version : int
         Of the gallery after it.
     unreadable : tuple of str
         Pictures that could not be read and were skipped.
+    removed : int
+        Pictures that a rejection took from the label, or rejections that an enrolment took back.
     """
 
     label: str
@@ -56,6 +58,7 @@ class EnrollResult:
     duplicates: int
     version: int
     unreadable: tuple[str, ...] = ()
+    removed: int = 0
 
 
 class Recognizer:
@@ -204,7 +207,7 @@ class Recognizer:
     ) -> EnrollResult:
         """Add pictures of a label, one or many; durable when it returns.
 
-        A picture that was rejected for this label before becomes one of it: the last word counts.
+        A picture that was rejected before, for this label or another, is rejected no more: the last word counts.
 
         Parameters
         ----------
@@ -255,16 +258,32 @@ class Recognizer:
     def reject(
         self, label: str, images: object, *, skip_unreadable: bool = False, progress: Progress | None = None
     ) -> EnrollResult:
-        """Say that pictures do not show a label: what looks more like them will not get it any more.
+        """Say that pictures do not show a label: what looks more like them will not get it any more, but be unknown.
 
-        A picture that is enrolled under this very label is taken from it in the same operation.
+        A picture that is enrolled under this very label is taken from it in the same operation. One that is enrolled
+        under another label is skipped, for that says it already; to correct an answer, enrol the picture rightly.
         Parameters and errors as in `enroll`; the label must be enrolled.
         """
         return self._take("reject", [(label, images)], skip_unreadable, progress)[0]
 
-    def forget(self, label: str) -> Operation:
-        """Take out all pictures and negatives of a label; LabelError if it is not enrolled."""
-        return self._done(self.gallery.forget(label))
+    def forget(self, label: str, sources: Iterable[str | os.PathLike[str]] | None = None) -> Operation:
+        """Take out all pictures and negatives of a label, or some of them, as if they had never been there.
+
+        Parameters
+        ----------
+        label : str
+        sources : iterable of paths, optional
+            Only the pictures that were enrolled from these, named as they were then; the files may be gone.
+
+        Raises
+        ------
+        LabelError
+            It is not enrolled.
+        PictureError
+            It has nothing from one of the sources.
+        """
+        named = None if sources is None else list(map(source_of, sources))
+        return self._done(self.gallery.forget(label, named))
 
     def undo(self) -> Operation:
         """Revert the last operation that is not undone yet; GalleryError if there is none."""
@@ -349,22 +368,27 @@ class Recognizer:
         """
         return newest(frames, self.recognize, waiting=waiting, timeout_s=timeout_s, skip_unreadable=skip_unreadable)
 
-    def report(self, *, progress: Progress | None = None) -> Report:
+    def report(self, pictures: Mapping[str, object] | None = None, *, progress: Progress | None = None) -> Report:
         """Say how far each label can be trusted, and what would help.
-
-        A tenth of each label's pictures at a time is left out and asked about: as long as ten fits of the head.
 
         Parameters
         ----------
+        pictures : mapping of label to pictures, optional
+            What to ask about, best taken on another day. Left out, the gallery's own: a tenth of each label's at a time
+            is left out, which takes as long as ten fits, and says only how pictures like these would be answered.
         progress : callable, optional
-            Called as ``progress(done, total)`` after each.
+            Called as ``progress(done, total)``.
 
         Raises
         ------
+        PictureError, MissingFileError
+            A picture cannot be read.
         FieldshotError
             There are not two labels to choose from yet.
         """
-        return examined(self.gallery, self._model, progress)
+        if pictures is None:
+            return examined(self.gallery, self._current(), progress)
+        return judged(self.gallery, self._current(), self.backbone, pictures, progress)
 
     def info(self) -> dict[str, Any]:
         """Describe gallery, backbone and head in words and numbers that JSON can hold."""
@@ -416,8 +440,9 @@ class Recognizer:
             except BaseException:
                 failed.set()
                 raise
+            removed = self.gallery.history(first=version)[0].removed if added else 0
             duplicates = len(batch.samples) - added
-            return EnrollResult(batch.label, added, duplicates, version, tuple(batch.unreadable))
+            return EnrollResult(batch.label, added, duplicates, version, tuple(batch.unreadable), removed)
 
         results: list[Future[EnrollResult | None]] = []
         stream = embedded(

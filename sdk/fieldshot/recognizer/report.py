@@ -1,39 +1,42 @@
-"""How far a gallery can be trusted: what its own pictures would have been answered, had they not been enrolled."""
+"""How far a gallery can be trusted: what pictures whose label is known are answered, and what would help."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldshot.gallery import Gallery, Snapshot
+from fieldshot.backbone import Backbone
+from fieldshot.gallery import Gallery, Snapshot, clean_label
+from fieldshot.recognizer.intake import Progress, embedded
 from fieldshot.recognizer.model import Answer, Model
 
-__all__ = ["Doubt", "LabelReport", "Report", "examined"]
+__all__ = ["Doubt", "LabelReport", "Report", "examined", "judged"]
 
 _PARTS = 10  # of a label's pictures, left out in turn; so many fits are made
 _FEW = 5  # pictures of a label; with fewer it is seldom well told from others
+_GOOD = 0.8  # share of a label's pictures recognized from which on nothing need be done
 # Probability of its own label, at most, of a doubtful picture. Of 5 % wrong labels at 20 shots this finds twice as many
 # as a bound of 90 % on the confidence in another label, with as few right ones among them.
 _UNLIKELY = 0.02
-_POOR = 0.8  # share of pictures recognised below which a label needs care
 _MOST_DOUBTS = 20
 
 
 @dataclass(frozen=True)
 class LabelReport:
-    """What became of a label's pictures when they were left out.
+    """What the pictures of a label were answered.
 
     Attributes
     ----------
     label : str
     pictures, negatives : int
         Enrolled, and rejected for it.
-    left_out : int
-        Pictures that were left out and asked about: all, or 0 where there is but one.
+    asked : int
+        Pictures that were asked about. Of its own all, or none where it has but one.
     recognized, unknown : int
         How many of those got the label, and none.
     taken_for : dict of str to int
@@ -43,7 +46,7 @@ class LabelReport:
     label: str
     pictures: int
     negatives: int
-    left_out: int
+    asked: int
     recognized: int
     unknown: int
     taken_for: dict[str, int]
@@ -51,12 +54,12 @@ class LabelReport:
 
 @dataclass(frozen=True)
 class Doubt:
-    """A picture that looks as if it were enrolled under the wrong label.
+    """A picture that looks as if it had the wrong label.
 
     Attributes
     ----------
     label, source : str
-        What it is enrolled as, and where it came from.
+        What it is said to be, and where it came from.
     looks_like : str
         The most probable label.
     probability, confidence : float
@@ -72,7 +75,7 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Report:
-    """The health of a gallery.
+    """How far a gallery can be trusted.
 
     Attributes
     ----------
@@ -81,9 +84,9 @@ class Report:
     labels : tuple of LabelReport
         Sorted by label.
     doubts : tuple of Doubt
-        The worst first, twenty at most; of labels of five pictures or more.
+        The worst first, twenty at most; only of labels of five pictures or more, for fewer do not say what is odd.
     advice : tuple of str
-        What would help, in words; empty where nothing is to be done.
+        What would help, in words, the most urgent first; empty where nothing is to be done.
     """
 
     version: int
@@ -92,7 +95,15 @@ class Report:
     advice: tuple[str, ...]
 
 
-def examined(gallery: Gallery, model: Model, progress: Callable[[int, int | None], object] | None = None) -> Report:
+class _Asked(NamedTuple):
+    """A picture whose label is known, and what it was answered."""
+
+    label: str
+    source: str
+    answer: Answer
+
+
+def examined(gallery: Gallery, model: Model, progress: Progress | None = None) -> Report:
     """Leave out a part of each label's pictures at a time, and ask what they show.
 
     Parameters
@@ -110,28 +121,62 @@ def examined(gallery: Gallery, model: Model, progress: Callable[[int, int | None
     """
     snapshot = gallery.snapshot(sources=True)
     model.advanced(snapshot).check()
-    parts, pictures = _parts(snapshot)
-    answers: dict[int, Answer] = {}
+    parts = _parts(snapshot)
+    asked: list[_Asked] = []
     total = int(parts.max(initial=-1)) + 1
     for part in range(total):
         out = parts == part
-        got = model.advanced(_without(snapshot, out)).answers(snapshot.embeddings[out])
-        answers.update(zip(out.nonzero()[0].tolist(), got, strict=True))
+        answers = model.advanced(_without(snapshot, out)).answers(snapshot.embeddings[out])
+        for row, answer in zip(out.nonzero()[0].tolist(), answers, strict=True):
+            asked.append(_Asked(snapshot.labels[row], snapshot.sources[row], answer))
         if progress is not None:
             progress(part + 1, total)
-    labels = tuple(_of_labels(snapshot, pictures, answers))
-    doubts = tuple(_doubts(snapshot, pictures, answers))
-    return Report(snapshot.version, labels, doubts, tuple(_advice(labels, doubts)))
+    counts: dict[str, tuple[int, int]] = {}
+    for label, negative in zip(snapshot.labels, snapshot.negative.tolist(), strict=True):
+        pictures, negatives = counts.get(label, (0, 0))
+        counts[label] = pictures + (not negative), negatives + negative
+    return _reported(snapshot.version, counts, asked)
 
 
-def _parts(snapshot: Snapshot) -> tuple[NDArray[np.intp], Counter[str]]:
-    """Which part each sample (N,) is of, -1 where it always stays: negatives, and lone pictures; pictures by label."""
+def judged(
+    gallery: Gallery, model: Model, backbone: Backbone, pictures: Mapping[str, object], progress: Progress | None = None
+) -> Report:
+    """Ask what pictures of known labels show, which may be labels that were never enrolled.
+
+    Parameters
+    ----------
+    gallery : Gallery
+    model : Model
+        What answers.
+    backbone : Backbone
+    pictures : mapping of label to pictures
+    progress : callable, optional
+        Called as ``progress(done, total)`` after each batch.
+
+    Raises
+    ------
+    PictureError, MissingFileError
+        A picture cannot be read.
+    FieldshotError
+        There are not two labels to choose from yet.
+    """
+    model.check()
+    classes = [(clean_label(label), images) for label, images in pictures.items()]
+    asked: list[_Asked] = []
+    for batch in embedded(backbone, classes, keep_pictures=False, skip_unreadable=False, progress=progress):
+        answers = model.answers(np.stack([sample.embedding for sample in batch.samples]))
+        asked += [_Asked(batch.label, s.source, answer) for s, answer in zip(batch.samples, answers, strict=True)]
+    return _reported(model.version, gallery.counts(), asked)
+
+
+def _parts(snapshot: Snapshot) -> NDArray[np.intp]:
+    """Which part each sample (N,) is of; -1 where it always stays: negatives, and lone pictures."""
     pictures: Counter[str] = Counter()
     parts = np.full(len(snapshot.labels), -1)
     for row in (~snapshot.negative).nonzero()[0].tolist():
         parts[row] = pictures[snapshot.labels[row]] % _PARTS
         pictures[snapshot.labels[row]] += 1
-    return np.where([pictures[label] > 1 for label in snapshot.labels], parts, -1), pictures
+    return np.where([pictures[label] > 1 for label in snapshot.labels], parts, -1)
 
 
 def _without(snapshot: Snapshot, out: NDArray[np.bool_]) -> Snapshot:
@@ -139,38 +184,40 @@ def _without(snapshot: Snapshot, out: NDArray[np.bool_]) -> Snapshot:
     return Snapshot(0, snapshot.version, labels, snapshot.negative[~out], snapshot.embeddings[~out], 0)
 
 
-def _of_labels(snapshot: Snapshot, pictures: Counter[str], answers: dict[int, Answer]) -> Iterator[LabelReport]:
-    stored = Counter(snapshot.labels)
-    got: dict[str, Counter[str | None]] = {label: Counter() for label in sorted(stored)}
-    for row, answer in answers.items():
-        got[snapshot.labels[row]][answer.label] += 1
-    for label, counts in got.items():
-        others = {other: count for other, count in counts.most_common() if other is not None and other != label}
-        own = pictures[label], stored[label] - pictures[label]
-        yield LabelReport(label, *own, counts.total(), counts[label], counts[None], others)
+def _reported(version: int, counts: Mapping[str, tuple[int, int]], asked: Sequence[_Asked]) -> Report:
+    got: dict[str, Counter[str | None]] = {label: Counter() for label in sorted({*counts, *(a.label for a in asked)})}
+    for label, _, answer in asked:
+        got[label][answer.label] += 1
+    labels = []
+    for label, answered in got.items():
+        others = {other: count for other, count in answered.most_common() if other is not None and other != label}
+        stored = counts.get(label, (0, 0))
+        labels.append(LabelReport(label, *stored, answered.total(), answered[label], answered[None], others))
+    doubts = sorted(_doubts(counts, asked), key=lambda doubt: doubt.probability)[:_MOST_DOUBTS]
+    return Report(version, tuple(labels), tuple(doubts), tuple(_advice(labels, doubts)))
 
 
-def _doubts(snapshot: Snapshot, pictures: Counter[str], answers: dict[int, Answer]) -> list[Doubt]:
-    doubts = []
-    for row, answer in answers.items():
-        label, looks_like = snapshot.labels[row], next(iter(answer.scores))
-        if looks_like != label and answer.scores[label] <= _UNLIKELY and pictures[label] >= _FEW:
-            doubts.append(Doubt(label, snapshot.sources[row], looks_like, answer.scores[label], answer.confidence))
-    return sorted(doubts, key=lambda doubt: doubt.probability)[:_MOST_DOUBTS]
+def _doubts(counts: Mapping[str, tuple[int, int]], asked: Sequence[_Asked]) -> Iterator[Doubt]:
+    for label, source, answer in asked:
+        probability, looks_like = answer.scores.get(label, 1.0), next(iter(answer.scores))
+        if looks_like != label and probability <= _UNLIKELY and counts[label][0] >= _FEW:
+            yield Doubt(label, source, looks_like, probability, answer.confidence)
 
 
 def _advice(labels: Sequence[LabelReport], doubts: Sequence[Doubt]) -> Iterator[str]:
-    few = [f"{report.label!r} ({report.pictures})" for report in labels if report.pictures < _FEW]
-    if few:
-        yield f"enrol more pictures, {_FEW} or more a label, of {', '.join(few)}"
-    for report in labels:
-        if report.pictures < _FEW or report.recognized >= _POOR * report.left_out:
-            continue
-        of = f"of {report.left_out} pictures of {report.label!r}"
-        other, taken = next(iter(report.taken_for.items()), ("", 0))
-        if taken >= report.unknown:
-            yield f"{taken} {of} are taken for {other!r}: enrol more of both that show what tells them apart"
-        else:
-            yield f"{report.unknown} {of} would be unknown: enrol more, from all sides and in any light that will occur"
     if doubts:
-        yield "look at the doubtful pictures: one under the wrong label does harm, and is taken from it by a rejection"
+        yield "look at the doubtful pictures: a wrong label does harm; forget takes a picture out, to be enrolled anew"
+    few = [f"{of.label!r} ({of.pictures})" for of in labels if 0 < of.pictures < _FEW]
+    if few:
+        yield f"enrol more pictures, {_FEW} of a label at least: of {', '.join(few)}"
+    for of in sorted(labels, key=lambda of: of.recognized / max(of.asked, 1)):
+        other, taken = next(iter(of.taken_for.items()), ("", 0))
+        got = f"{of.recognized} of {of.asked} pictures of {of.label!r} are recognized"
+        if of.asked < _FEW or of.recognized + (of.unknown if of.pictures == 0 else 0) >= _GOOD * of.asked:
+            continue
+        if of.pictures == 0:
+            yield f"{of.label!r} is not enrolled, and {of.unknown} of {of.asked} are unknown: reject some of the others"
+        elif taken >= of.unknown:
+            yield f"{got}, {taken} are taken for {other!r}: enrol more of both that show what tells them apart"
+        else:
+            yield f"{got}, {of.unknown} are unknown: enrol more, from all sides and in any light that will occur"

@@ -137,7 +137,8 @@ def test_an_undecodable_name_can_be_enrolled_and_printed(shell: Shell, gallery: 
 
 
 def test_reject_then_forget_then_undo_then_rollback(shell: Shell, gallery: str, pictures: Path) -> None:
-    assert shell("reject", gallery, "leaf", pictures / "rust/0.png") == "rejected for leaf: 1 new\n"
+    assert shell("reject", gallery, "leaf", pictures / "rust/0.png") == "rejected for leaf: 0 new, 1 said already\n"
+    assert shell("reject", gallery, "leaf", pictures / "leaf/0.png") == "rejected for leaf: 1 new, 1 taken from it\n"
     assert shell.json("forget", gallery, "sky")["removed"] == 8
     assert "sky" not in shell.json("info", gallery)["classes"]
     assert shell.json("undo", gallery)["target"] == 5
@@ -183,13 +184,18 @@ def test_report(shell: Shell, gallery: str, pictures: Path) -> None:
     shell("enroll", gallery, "leaf", pictures / "leaf")
     out = shell("report", gallery)
     assert out.startswith("23 of 24 pictures recognized when left out, 0 unknown\nlabel  pictures  negatives  ")
-    assert re.search(r"^rust +9 +0 +8/9 +0 +leaf 1$", out, re.MULTILINE)
-    assert re.search(r"^doubtful: wrong.png, enrolled as rust, looks like leaf \(\d+ %\)\nadvice: look at", out, re.M)
+    assert re.search(r"^rust +9 +0 +8/9 +0 +leaf \(1\)$", out, re.MULTILINE)
+    assert re.search(r"^doubtful: wrong.png of rust: \d+ % leaf, [01].\d % rust\nadvice: look at", out, re.MULTILINE)
     document = shell.json("report", gallery)
     assert [label["label"] for label in document["labels"]] == COLOURS
     assert document["doubts"][0]["source"] == "wrong.png"
     with Recognizer.open(gallery) as recognizer:
         assert [doubt.source for doubt in recognizer.report().doubts] == ["wrong.png"]
+    assert re.search(r"^forget +rust +\d+ +\+0 +-1 ", shell("forget", gallery, "rust", "wrong.png"), re.MULTILINE)
+    assert "doubtful" not in shell("report", gallery)
+    out = shell("report", gallery, "--on", pictures)
+    assert out.startswith(f"23 of 23 pictures recognized of {pictures}, 0 unknown\n")
     for label in ("leaf", "sky"):
         shell("forget", gallery, label)
     assert "must hold pictures of two labels" in shell.fails("report", gallery)
+    assert "must hold pictures of two labels" in shell.fails("report", gallery, "--on", pictures)

@@ -157,9 +157,32 @@ def test_one_label_and_what_it_is_not_is_enough(recognizer: Recognizer) -> None:
 def test_rejecting_an_enrolled_picture_takes_it_out(trained: Recognizer) -> None:
     trained.enroll("red", [picture("blue", 77)])  # a mistake
     result = trained.reject("red", [picture("blue", 77)])
-    assert result.added == 1
+    assert (result.added, result.removed) == (1, 1)
     assert trained.info()["classes"]["red"] == {"pictures": 4, "negatives": 1}
     assert trained.history()[-1].removed == 1
+
+
+def test_an_answer_is_corrected_by_enrolling_rightly(trained: Recognizer) -> None:
+    yellow = picture("yellow", 0)
+    wrong = trained.recognize(yellow).label
+    assert wrong is not None
+    trained.reject(wrong, yellow)
+    assert trained.recognize(yellow).label is None
+    assert trained.enroll("yellow", yellow).removed == 1
+    assert trained.recognize(yellow).label == "yellow"
+    result = trained.reject(wrong, yellow)
+    assert (result.added, result.duplicates) == (0, 1)
+    assert trained.recognize(yellow).label == "yellow"
+
+
+def test_a_picture_is_taken_out_by_its_name_though_the_file_is_gone(trained: Recognizer, tmp_path: Path) -> None:
+    path = save(tmp_path, "yellow", 1)[0]
+    trained.enroll("red", path)
+    path.unlink()
+    assert trained.forget("red", [path]).removed == 1
+    assert trained.info()["classes"]["red"] == {"pictures": 4, "negatives": 0}
+    with pytest.raises(PictureError, match="must be enrolled as 'red'"):
+        trained.forget("red", [path])
 
 
 def test_only_an_enrolled_label_can_be_rejected(trained: Recognizer) -> None:

@@ -14,6 +14,7 @@ from fieldshot.errors import FieldshotError
 from fieldshot.gallery import Gallery, Sample
 from fieldshot.head import FewShotHead
 from fieldshot.images import find_classes
+from fieldshot.recognizer import Recognizer
 from fieldshot.recognizer.model import Model
 from fieldshot.recognizer.report import Report, examined
 
@@ -41,7 +42,7 @@ def test_a_picture_is_asked_about_by_a_head_that_has_not_seen_it(tmp_path: Path)
     assert any(own != got for own, got in said)
     got = report(tmp_path, Z, y)
     for of in got.labels:
-        assert (of.pictures, of.negatives, of.left_out) == (6, 0, 6)
+        assert (of.pictures, of.negatives, of.asked) == (6, 0, 6)
         assert of.recognized + of.unknown + sum(of.taken_for.values()) == 6
         assert of.recognized <= said[of.label, of.label]  # the rest may be unknown
         assert all(count <= said[of.label, other] for other, count in of.taken_for.items())
@@ -82,12 +83,12 @@ def test_a_lone_picture_and_negatives_always_stay(tmp_path: Path) -> None:
     Z, y = clusters(3, 12, spread=0.3)
     rows = np.flatnonzero((y != "class 2") | (np.arange(len(y)) == 24))
     got = report(tmp_path, Z[rows], y[rows], {"class 0": Z[30:32].astype(np.float32)})
-    assert [(of.label, of.pictures, of.negatives, of.left_out) for of in got.labels] == [
+    assert [(of.label, of.pictures, of.negatives, of.asked) for of in got.labels] == [
         ("class 0", 12, 2, 12),
         ("class 1", 12, 0, 12),
         ("class 2", 1, 0, 0),
     ]
-    assert got.advice == ("enrol more pictures, 5 or more a label, of 'class 2' (1)",)
+    assert got.advice == ("enrol more pictures, 5 of a label at least: of 'class 2' (1)",)
 
 
 def test_labels_that_are_hard_to_tell_apart_are_named(tmp_path: Path) -> None:
@@ -97,7 +98,9 @@ def test_labels_that_are_hard_to_tell_apart_are_named(tmp_path: Path) -> None:
     first, second, third = got.labels
     assert list(first.taken_for) == ["class 1"] and list(second.taken_for) == ["class 0"]
     assert third.recognized >= 18 and third.taken_for == {}
-    assert f"{second.taken_for['class 0']} of 20 pictures of 'class 1' are taken for 'class 0'" in " ".join(got.advice)
+    right, taken = second.recognized, second.taken_for["class 0"]
+    said = f"{right} of 20 pictures of 'class 1' are recognized, {taken} are taken for 'class 0'"
+    assert said in " ".join(got.advice)
 
 
 def test_progress_and_what_it_raises(tmp_path: Path) -> None:
@@ -112,3 +115,26 @@ def test_there_must_be_two_labels(tmp_path: Path, count: int) -> None:
     Z, y = clusters(1, 3)
     with pytest.raises(FieldshotError, match="two labels"):
         report(tmp_path, Z[:count], y[:count])
+
+
+def test_other_pictures_are_asked_about_too(tmp_path: Path, tiny_bundle: Path) -> None:
+    """Of two labels one is enrolled; of the other, which looks like it, too little is unknown."""
+    random = np.random.default_rng(0)
+
+    def pictures(red: int, blue: int) -> list[np.ndarray]:
+        return [np.clip(random.normal((red, 60, blue), 20, (40, 40, 3)), 0, 255).astype(np.uint8) for _ in range(8)]
+
+    with Recognizer.create(tmp_path / "a.gallery", Backbone.load(tiny_bundle)) as recognizer:
+        recognizer.enroll_many({"red": pictures(200, 30), "blue": pictures(30, 200)})
+        told: list[tuple[int, int | None]] = []
+        others = {"blue": pictures(30, 200), "plum": pictures(60, 160)}
+        got = recognizer.report(others, progress=lambda *at: told.append(at))
+        assert recognizer.gallery.version() == 2
+    blue, plum, red = got.labels
+    assert (blue.label, blue.pictures, blue.asked, blue.recognized) == ("blue", 8, 8, 8)
+    assert (plum.label, plum.pictures, plum.asked, plum.recognized) == ("plum", 0, 8, 0)
+    assert (red.label, red.pictures, red.asked) == ("red", 8, 0)
+    assert plum.unknown + plum.taken_for["blue"] == 8
+    assert got.doubts == ()
+    assert got.advice == (f"'plum' is not enrolled, and {plum.unknown} of 8 are unknown: reject some of the others",)
+    assert told[-1] == (16, 16)
