@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
-from unicodedata import category
+from unicodedata import category, combining, east_asian_width
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -104,24 +104,29 @@ def print_json(document: Any, file: str | os.PathLike[str] = "-") -> None:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> None:
     """Print columns: the first `words` of them to the left, the others, which are numbers, to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    widths = [max(map(_width, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
-        cells = [
-            cell.ljust(width) if column < words else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
+        cells = []
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            gap = " " * (width - _width(cell))
+            cells.append(cell + gap if column < words else gap + cell)
         print("  ".join(cells).rstrip())
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal that a text takes."""
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
     """Print names and values, one a line; those of a mapping among them indented, and what is deeper on one line."""
     for name, value in facts.items():
         if not isinstance(value, Mapping):
-            print(f"{shown(name):18}{_inline(value)}")
+            print(f"{shown(name) + ' ':18}{_inline(value)}")
             continue
         print(shown(name))
         for part, item in value.items():
-            print(f"  {shown(part):16}{_inline(item)}")
+            print(f"  {shown(part) + ' ':16}{_inline(item)}")
 
 
 def _inline(value: Any) -> str:

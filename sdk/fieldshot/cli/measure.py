@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,10 +105,12 @@ def _check_gallery(arguments: argparse.Namespace) -> None:
 def _of_gallery(path: Path) -> dict[str, object]:
     # Without loading its backbone: the command can say which one it needs when that is gone.
     from fieldshot.gallery import Gallery
+    from fieldshot.recognizer.model import Model
     from fieldshot.recognizer.opening import precision_of_gallery, views_of_gallery
 
     with Gallery.open(path) as gallery:
         counts = gallery.counts()
+        head = Model(-1, (), None).advanced(gallery.snapshot()).head
         return {
             "gallery": path,
             "version": gallery.version(),
@@ -117,6 +120,7 @@ def _of_gallery(path: Path) -> dict[str, object]:
             "views": views_of_gallery(gallery),
             "precision": precision_of_gallery(gallery),
             "classes": {label: {"pictures": of, "negatives": not_of} for label, (of, not_of) in counts.items()},
+            "open_set": {} if head is None else asdict(head.open_set_),
         }
 
 

@@ -41,7 +41,10 @@ class DemoRow:
     task : str
     classes, shots : int
     accuracy, interval : float
-        Over `_EPISODES` draws of the support, all classes at once, in [0, 1]; half width of the 95 % interval.
+        Over `_EPISODES` draws of the support, all classes at once, in [0, 1]; half width of the 95 % interval. The best
+        label counts, also where the recognizer would say that it is unknown.
+    unknown : float
+        Share of the queries of one draw of which it does say that.
     enrol_ms, refit_ms, recognize_ms : float
         Enrolment of one picture (decode, embed, store), one refit of the head on all, and one recognition.
     """
@@ -51,6 +54,7 @@ class DemoRow:
     shots: int
     accuracy: float
     interval: float
+    unknown: float
     enrol_ms: float
     refit_ms: float
     recognize_ms: float
@@ -65,10 +69,10 @@ class DemoResult:
 
     def table(self) -> str:
         """The rows as text."""
-        lines = ["task          classes  shots   accuracy          enrol/picture    refit  recognize"]
+        lines = ["task          classes  shots   accuracy        unknown  enrol/picture    refit  recognize"]
         lines += [
             f"{r.task[:12]:12}  {r.classes:7}  {r.shots:5}  {100 * r.accuracy:5.1f} % +- {100 * r.interval:3.1f}"
-            f"  {r.enrol_ms:12.1f} ms  {r.refit_ms:4.1f} ms  {r.recognize_ms:6.1f} ms"
+            f"  {100 * r.unknown:5.0f} %  {r.enrol_ms:10.1f} ms  {r.refit_ms:4.1f} ms  {r.recognize_ms:6.1f} ms"
             for r in self.rows
         ]
         return "\n".join(lines)
@@ -99,12 +103,10 @@ def run(data: Path | None, backbone: Backbone, out: Path, *, progress: Progress 
                 progress(len(rows), steps)
             accuracy, interval = _accuracy(Z, y, test, shots)
             enrol_ms, answers = _enrolled(task, shots, backbone)
+            unknown = float(np.mean([answer.recognition.label is None for answer in answers]))
             latency = float(np.median([answer.recognition.latency_ms for answer in answers]))
-            rows.append(
-                DemoRow(
-                    task.name, len(task.support), shots, accuracy, interval, enrol_ms, _refit_ms(Z, y, shots), latency
-                )
-            )
+            times = enrol_ms, _refit_ms(Z, y, shots), latency
+            rows.append(DemoRow(task.name, len(task.support), shots, accuracy, interval, unknown, *times))
         answered += answers[:: max(1, len(answers) * len(tasks) // _SHOWN)]
     if progress is not None:
         progress(steps, steps)

@@ -23,3 +23,13 @@ def test_progress_shows_on_a_terminal_after_a_second(
         time.sleep(seconds)
         show(2, 3)
     assert ("step:  67%" in stream.getvalue()) is shows
+
+
+def test_columns_are_as_wide_as_a_terminal_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_table(["label", "count"], [["名前", "7"], ["e\u0301te\u0301", "12"], ["🔩", "3"]])
+    assert capsys.readouterr().out.splitlines() == [
+        "label  count",
+        "名前       7",
+        "e\u0301te\u0301       12",
+        "🔩         3",
+    ]

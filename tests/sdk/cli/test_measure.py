@@ -20,6 +20,7 @@ def test_info(shell: Shell, gallery: str, tiny_bundle: Path) -> None:
     assert "tiny-0" in out
     assert "leaf" in out
     assert re.search(r"^views +1$", out, re.MULTILINE)
+    assert re.search(r"^open_set\n  threshold +0.\d+\n  false_accept_rate 0.\d+$", out, re.MULTILINE)
 
 
 def test_info_and_bench_of_another_precision(shell: Shell, tiny_bundle: Path, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def test_a_folder_of_classes_is_enrolled_recognised_and_shown(folder, tmp_path, 
     assert [(row.task, row.classes, row.shots) for row in result.rows] == [("data", 3, 1), ("data", 3, 5)]
     for row in result.rows:
         assert row.accuracy > 0.95
+        assert 0 <= row.unknown < 0.3
         assert min(row.enrol_ms, row.refit_ms, row.recognize_ms) > 0
     assert seen == [(0, 2), (1, 2), (2, 2)]
     lines = result.table().splitlines()
@@ -48,9 +49,9 @@ def test_a_folder_of_classes_is_enrolled_recognised_and_shown(folder, tmp_path, 
 
 
 def test_the_table_says_what_the_rows_say():
-    row = DemoRow("a very long name of a task", 3, 5, 0.93217, 0.00414, 12.345, 0.678, 9.876)
+    row = DemoRow("a very long name of a task", 3, 5, 0.93217, 0.00414, 0.1234, 12.345, 0.678, 9.876)
     line = DemoResult([row], Path("sheet.png")).table().splitlines()[1]
-    assert " ".join(line.split()) == "a very long 3 5 93.2 % +- 0.4 12.3 ms 0.7 ms 9.9 ms"
+    assert " ".join(line.split()) == "a very long 3 5 93.2 % +- 0.4 12 % 12.3 ms 0.7 ms 9.9 ms"
 
 
 def test_support_and_query_never_share_a_picture(folder):
