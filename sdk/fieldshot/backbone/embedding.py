@@ -51,7 +51,7 @@ def embedded_alone(engine: Engine, spec: Preprocessing, picture: Picture, *, vie
     if engine.pending is not None and views == 1:
         return engine.pending([picture], spec).fetch()
     inputs = np.empty((views, 3, *spec.size), np.float32)
-    _prepare(picture, spec, inputs)
+    _prepare(picture, spec, inputs, threads=engine.workers)
     embeddings = engine.run(inputs)
     return embeddings if views == 1 else embeddings.mean(axis=0, keepdims=True)
 
@@ -116,13 +116,13 @@ class _Feed(Generic[Item]):
         return self._make(pictures, self._spec).fetch()
 
 
-def _prepare(picture: Picture, spec: Preprocessing, out: Floats) -> None:
+def _prepare(picture: Picture, spec: Preprocessing, out: Floats, *, threads: int = 1) -> None:
     """Make each view of a picture ready: out (views, 3, height, width)."""
     if len(out) == 1:
-        prepare(picture, spec, out[0])
+        prepare(picture, spec, out[0], threads=threads)
         return
     for view, seen in zip(views_of(at_hand(picture), len(out)), out, strict=True):
-        prepare(view, spec, seen)
+        prepare(view, spec, seen, threads=threads)
 
 
 @contextmanager

@@ -69,6 +69,32 @@ def test_kernels_do_what_pillow_does(monkeypatch: pytest.MonkeyPatch, shape: Any
 
 
 @needs_kernels
+@pytest.mark.parametrize("threads", [2, 3, 50])
+def test_threads_share_a_large_picture(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    monkeypatch.setattr(pictures, "_SHARE_PIXELS", 50)
+    expected = SPEC.apply(noise(50, 70))
+    only_kernels(monkeypatch)
+    started: list[int] = []
+    monkeypatch.setattr(pictures, "_prepare_band", _counting(pictures._prepare_band, started))
+    for picture in (noise(50, 70), Image.fromarray(noise(50, 70))):
+        out = np.full((3, *SPEC.size), np.nan, np.float32)
+        prepare(picture, SPEC, out, threads=threads)
+        np.testing.assert_array_equal(out, expected)
+    assert len(started) == 2 * min(threads, SPEC.size[0])
+    tall = Preprocessing(size=(2000, 30))
+    with pytest.raises(PictureError, match="long and narrow"):
+        prepare(noise(4, 40_000), tall, np.empty((3, *tall.size), np.float32), threads=threads)
+
+
+def _counting(function: Any, calls: list[int]) -> Any:
+    def counted(*arguments: Any, **options: Any) -> None:
+        calls.append(1)
+        function(*arguments, **options)
+
+    return counted
+
+
+@needs_kernels
 def test_a_picture_at_hand_is_cut_without_a_copy() -> None:
     image = Image.fromarray(noise(50, 70))
     array = at_hand(image)
