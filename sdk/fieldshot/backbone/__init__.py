@@ -285,29 +285,25 @@ class Backbone:
         """
         return self.embed_with(as_items(images), decode, batch_size=batch_size, progress=progress)
 
-    def pending(self, items: Iterable[object]) -> Pending | None:
-        """Leave a picture to the device that runs the network, for a head there to answer it without a wait in between.
+    def embed_alone(self, picture: Picture) -> Floats | Pending:
+        """Turn a picture into its embedding, soonest, or leave it to the device that runs the network.
 
         Parameters
         ----------
-        items : iterable of pictures
-            As ``fieldshot.images.as_items`` gives it; untouched unless it is one.
+        picture : PIL.Image.Image or ndarray
+            What ``fieldshot.images.decode`` returns.
 
         Returns
         -------
-        Pending or None
-            The embedding, (1, D), to be computed; the picture is read by then. None for other than one picture, or one
-            view of it, and where the network does not run on such a device.
+        ndarray of shape (1, D), dtype float32, or Pending
+            The latter, to be computed, for a head on that device to answer it without a wait in between.
 
         Raises
         ------
-        PictureError, MissingFileError
-            As in ``embed``.
+        PictureError
+            If it is so long and narrow that covering the size would take too many pixels.
         """
-        make = self._engine.pending
-        if make is None or self.views > 1 or not isinstance(items, Sized) or len(items) != 1:
-            return None
-        return make([decode(item) for item in items], self.preprocessing)
+        return embedded_alone(self._engine, self.preprocessing, picture, views=self.views)
 
     def embed_with(
         self,
@@ -336,7 +332,8 @@ class Backbone:
         total = len(items) if isinstance(items, Sized) else None
         if total == 1:
             check_batch_size(batch_size)
-            embedding = embedded_alone(self._engine, self.preprocessing, read(next(iter(items))), views=self.views)
+            made = self.embed_alone(read(next(iter(items))))
+            embedding = made.fetch() if isinstance(made, Pending) else made
             if progress is not None:
                 progress(1, 1)
             return embedding

@@ -16,6 +16,7 @@ from fieldshot.backbone.pipeline import outputs
 from fieldshot.backbone.views import views_of
 from fieldshot.errors import OptionError, PictureError
 from fieldshot.images import Picture, Preprocessing, size_of
+from fieldshot.ops import Pending
 from fieldshot.ops.pictures import at_hand, prepare
 
 __all__ = ["check_batch_size", "embedded", "embedded_alone"]
@@ -46,10 +47,10 @@ def embedded(
         yield from _closed(outputs(numbered, feed.inputs, feed.run, batch_size=size, workers=engine.workers))
 
 
-def embedded_alone(engine: Engine, spec: Preprocessing, picture: Picture, *, views: int) -> Floats:
-    """Turn a picture into its embedding (1, D), soonest."""
+def embedded_alone(engine: Engine, spec: Preprocessing, picture: Picture, *, views: int) -> Floats | Pending:
+    """Turn a picture into its embedding (1, D), as `Backbone.embed_alone`."""
     if engine.pending is not None and views == 1:
-        return engine.pending([picture], spec).fetch()
+        return engine.pending([picture], spec)
     inputs = np.empty((views, 3, *spec.size), np.float32)
     _prepare(picture, spec, inputs, threads=engine.workers)
     embeddings = engine.run(inputs)

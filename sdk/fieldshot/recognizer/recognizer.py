@@ -15,12 +15,12 @@ from types import TracebackType
 from typing import Any
 
 from fieldshot import images as pictures
-from fieldshot.backbone import Backbone, as_items
+from fieldshot.backbone import Backbone
 from fieldshot.errors import OptionError
 from fieldshot.gallery import Gallery, Operation, clean_label
 from fieldshot.ops import find_ops
 from fieldshot.recognizer.intake import Batch, Progress, embedded, source_of
-from fieldshot.recognizer.model import Model, Recognition
+from fieldshot.recognizer.model import Answer, Model, Recognition
 from fieldshot.recognizer.opening import (
     backbone_facts,
     check_contract,
@@ -311,23 +311,21 @@ class Recognizer:
         FieldshotError
             There are not two labels to choose from yet.
         """
-        return self._recognized([image], None)[0]
+        start = time.perf_counter()
+        model, backbone = self._current(), self.backbone.settled()
+        model.check()
+        (answer,) = model.answers(backbone.embed_alone(pictures.decode(image)))
+        return _recognition(answer, model, backbone, time.perf_counter() - start)
 
     def recognize_batch(self, images: object, *, progress: Progress | None = None) -> list[Recognition]:
         """Say what each of many pictures shows, all by the same version; as `recognize`."""
-        return self._recognized(as_items(images), progress)
-
-    def _recognized(self, items: Iterable[object], progress: Progress | None) -> list[Recognition]:
         start = time.perf_counter()
-        model = self._current()
+        model, backbone = self._current(), self.backbone.settled()
         model.check()
-        backbone = self.backbone.settled()
-        pending = backbone.pending(items) if progress is None else None  # that tells nothing on the way
-        embeddings = pending or backbone.embed_with(items, pictures.decode, progress=progress)
-        answers = model.answers(embeddings) if embeddings.shape[0] else []
-        latency_ms = (time.perf_counter() - start) * 1e3 / max(len(answers), 1)
-        by = model.version, backbone.runs
-        return [Recognition(a.label, a.confidence, a.scores, latency_ms, a.label is not None, *by) for a in answers]
+        embeddings = backbone.embed(images, progress=progress)
+        answers = model.answers(embeddings) if len(embeddings) else []
+        each_s = (time.perf_counter() - start) / max(len(answers), 1)
+        return [_recognition(answer, model, backbone, each_s) for answer in answers]
 
     def watch(
         self,
@@ -487,6 +485,11 @@ class Recognizer:
             if snapshot.removed:
                 snapshot = self.gallery.snapshot()
             self._model = model.advanced(snapshot)
+
+
+def _recognition(answer: Answer, model: Model, backbone: Backbone, seconds: float) -> Recognition:
+    label, confidence, scores = answer
+    return Recognition(label, confidence, scores, 1e3 * seconds, label is not None, model.version, backbone.runs)
 
 
 def _unwatched(done: int, total: int | None) -> None:

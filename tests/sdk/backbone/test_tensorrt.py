@@ -818,13 +818,13 @@ def test_threads_recognise_at_once(bundle: Path, environment: dict[str, str]) ->
 
 def test_where_the_head_computes_elsewhere_the_embedding_comes_back(bundle: Path, environment: dict[str, str]) -> None:
     program = """
-        pending = recognizer.backbone.pending([PICTURES[0]])
+        pending = recognizer.backbone.embed_alone(PICTURES[0])
         np.testing.assert_allclose(pending.fetch(), recognizer.backbone.embed(PICTURES[:1]), atol=1e-5)
         from fieldshot import FewShotHead
         Z = recognizer.backbone.embed(PICTURES[:12])
         there, here = (FewShotHead(device=d).fit(Z, np.arange(12) % 2) for d in ("cuda", "host"))
         for head in (there, here):
-            got = head.predict_all(recognizer.backbone.pending(PICTURES[20:21]))
+            got = head.predict_all(recognizer.backbone.embed_alone(PICTURES[20]))
             want = head.predict_all(recognizer.backbone.embed(PICTURES[20:21]))
             for ours, theirs in zip(got, want, strict=True):
                 np.testing.assert_allclose(ours, theirs, atol=1e-4)
