@@ -40,9 +40,6 @@ KERNEL(preprocess, PreprocessParams) {
     for (int c = 0; c < CHANNELS; ++c)
       out[c] = p.out + ((size_t)(task / each * CHANNELS + c) * p.height * p.width + (size_t)top * down +
                         (size_t)left * right);
-    for (int y = warp(); y < rows; y += WARPS)  // a network's run drives its input out of the cache
-      for (int c = 0; c < CHANNELS; ++c)
-        for (int x = 0; x < columns; x += 16) fetch(out[c] + (size_t)y * down + (size_t)x * right);
 
     Vec<int> sums[TALL / WARPS][SLOTS];
     for (int i = 0; i < TALL / WARPS; ++i)
@@ -56,6 +53,8 @@ KERNEL(preprocess, PreprocessParams) {
       for (int y = warp(); y < rows; y += WARPS) {
         const int first = most(from2[y], line), last = least(from2[y] + taps2, line + count);
         const int* weights = weights2 + (size_t)y * taps2 - from2[y];
+        for (int c = 0; c < CHANNELS && first < last; ++c)  // a network's run drives its input out of the cache
+          for (int x = 0; x < columns; x += 16) fetch(out[c] + (size_t)y * down + (size_t)x * right);
         Vec<int>* sum = sums[y / WARPS];
         for (int l = first; l < last; ++l)  // a weight serves all slots
           for (int slot = 0; slot < SLOTS; ++slot) sum[slot] += levels(strip + (l - line) * PITCH, slot) * weights[l];
