@@ -205,7 +205,7 @@ class Gallery:
         """
         return self._store("reject", clean_label(label), samples, negative=True)
 
-    def forget(self, label: str, sources: Sequence[str] | None = None) -> int:
+    def forget(self, label: str, sources: Iterable[str] | None = None) -> int:
         """Retire all pictures and negatives of a label, or only those from these sources; returns the new version.
 
         Raises
@@ -215,18 +215,18 @@ class Gallery:
         PictureError
             It has nothing from one of the sources.
         """
-        label = clean_label(label)
+        label, named = clean_label(label), None if sources is None else set(sources)
         with self._write() as db:
             found = db.execute("SELECT id, source FROM sample WHERE live = 1 AND label = ?", (label,)).fetchall()
             if not found:
                 raise _unknown(db, label)
-            missing = set(sources or ()) - {source for _, source in found}
+            missing = (named or set()) - {source for _, source in found}
             if missing:
                 raise PictureError(
                     f"picture must be enrolled as {label!r} or rejected for it (got {min(missing)})",
                     hint="name it as it was named then; the report names doubtful ones",
                 )
-            gone = [number for number, source in found if sources is None or source in sources]
+            gone = [number for number, source in found if named is None or source in named]
             return _record(db, "forget", label, None, [], gone)
 
     def undo(self) -> int:

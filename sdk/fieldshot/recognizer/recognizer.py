@@ -266,13 +266,15 @@ class Recognizer:
         """
         return self._take("reject", [(label, images)], skip_unreadable, progress)[0]
 
-    def forget(self, label: str, sources: Iterable[str | os.PathLike[str]] | None = None) -> Operation:
+    def forget(
+        self, label: str, sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None
+    ) -> Operation:
         """Take out all pictures and negatives of a label, or some of them, as if they had never been there.
 
         Parameters
         ----------
         label : str
-        sources : iterable of paths, optional
+        sources : path or iterable of paths, optional
             Only the pictures that were enrolled from these, named as they were then; the files may be gone.
 
         Raises
@@ -282,6 +284,8 @@ class Recognizer:
         PictureError
             It has nothing from one of the sources.
         """
+        if isinstance(sources, (str, os.PathLike)):
+            sources = [sources]
         named = None if sources is None else list(map(source_of, sources))
         return self._done(self.gallery.forget(label, named))
 

@@ -179,7 +179,7 @@ def test_a_picture_is_taken_out_by_its_name_though_the_file_is_gone(trained: Rec
     path = save(tmp_path, "yellow", 1)[0]
     trained.enroll("red", path)
     path.unlink()
-    assert trained.forget("red", [path]).removed == 1
+    assert trained.forget("red", path).removed == 1
     assert trained.info()["classes"]["red"] == {"pictures": 4, "negatives": 0}
     with pytest.raises(PictureError, match="must be enrolled as 'red'"):
         trained.forget("red", [path])
