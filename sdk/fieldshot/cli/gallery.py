@@ -336,7 +336,10 @@ def _report(arguments: argparse.Namespace) -> None:
         sum(getattr(of, name) for of in report.labels) for name in ("recognized", "asked", "unknown")
     )
     how = "when left out" if arguments.on is None else f"of {shown(arguments.on)}"
-    print(f"{recognized} of {asked} pictures recognized {how}, {unknown} unknown")
+    if asked:
+        print(f"{recognized} of {asked} pictures recognized {how}, {unknown} unknown")
+    else:
+        print("no label has two pictures, so that one could be left out")
     rows = []
     for of in report.labels:
         taken_for = ", ".join(f"{shown(label)} ({count})" for label, count in of.taken_for.items())

@@ -197,5 +197,10 @@ def test_report(shell: Shell, gallery: str, pictures: Path) -> None:
     assert out.startswith(f"23 of 23 pictures recognized of {pictures}, 0 unknown\n")
     for label in ("leaf", "sky"):
         shell("forget", gallery, label)
+    shell("rollback", gallery, 0)
+    for label, file in (("leaf", "leaf/1.png"), ("sky", "sky/1.png")):
+        shell("enroll", gallery, label, pictures / file)
+    assert shell("report", gallery).startswith("no label has two pictures, so that one could be left out\nlabel  ")
+    shell("forget", gallery, "sky")
     assert "must hold pictures of two labels" in shell.fails("report", gallery)
     assert "must hold pictures of two labels" in shell.fails("report", gallery, "--on", pictures)
