@@ -116,7 +116,7 @@ def bench_recognize(
     """Recognising a file among five classes of five costs a tenth more than decoding it and running the network.
 
     Or less than these with Pillow's resize, which is what most of it goes into. Only one of them at a time: what two
-    others leave in the caches would count against ours. By the hour it is 6 to 13 % more: 15 is a slow-down.
+    others leave in the caches would count against ours. By the hour it is 8 to 12 % more: 15 is a slow-down.
     """
     backbone, theirs = pair
     classes = {label: paths[:6] for label, paths in list(find_classes(shared / "data" / data).items())[:5]}

@@ -298,7 +298,7 @@ def _change(arguments: argparse.Namespace, change: Callable[[Gallery], int]) -> 
     from fieldshot.gallery import Gallery
 
     with Gallery.open(arguments.gallery) as gallery:
-        (operation,) = gallery.history(first=change(gallery))
+        operation = gallery.operation(change(gallery))
     if arguments.json:
         print_json(operation)
     else:

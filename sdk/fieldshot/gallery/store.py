@@ -173,6 +173,10 @@ class Gallery:
             ).fetchall()
         return [Operation(v, k, name, t, a, r, _iso(s), bool(u)) for v, k, name, t, a, r, s, u in rows]
 
+    def operation(self, version: int) -> Operation:
+        """The operation that made a version, whatever others have done since."""
+        return self.history(first=version)[0]
+
     def enroll(self, label: str, samples: Sequence[Sample]) -> tuple[int, int]:
         """Store pictures of a label; durable when it returns.
 

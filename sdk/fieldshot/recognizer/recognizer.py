@@ -442,7 +442,7 @@ class Recognizer:
             except BaseException:
                 failed.set()
                 raise
-            removed = self.gallery.history(first=version)[0].removed if added else 0
+            removed = self.gallery.operation(version).removed if added else 0
             duplicates = len(batch.samples) - added
             return EnrollResult(batch.label, added, duplicates, version, tuple(batch.unreadable), removed)
 
@@ -466,7 +466,7 @@ class Recognizer:
 
     def _done(self, version: int) -> Operation:
         self._refresh()
-        return self.gallery.history(first=version)[0]
+        return self.gallery.operation(version)
 
     def _current(self) -> Model:
         # Who finds another thread fitting answers from the version before, rather than wait.

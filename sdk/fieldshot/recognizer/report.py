@@ -120,21 +120,22 @@ def examined(gallery: Gallery, model: Model, progress: Progress | None = None) -
         There are not two labels to choose from yet.
     """
     snapshot = gallery.snapshot(sources=True)
-    model.advanced(snapshot).check()
     parts = _parts(snapshot)
     asked: list[_Asked] = []
     total = int(parts.max(initial=-1)) + 1
+    if total == 0:
+        model.advanced(snapshot).check()
     for part in range(total):
         out = parts == part
-        answers = model.advanced(_without(snapshot, out)).answers(snapshot.embeddings[out])
+        rest = model.advanced(_without(snapshot, out))
+        rest.check()
+        answers = rest.answers(snapshot.embeddings[out])
         for row, answer in zip(out.nonzero()[0].tolist(), answers, strict=True):
             asked.append(_Asked(snapshot.labels[row], snapshot.sources[row], answer))
         if progress is not None:
             progress(part + 1, total)
-    counts: dict[str, tuple[int, int]] = {}
-    for label, negative in zip(snapshot.labels, snapshot.negative.tolist(), strict=True):
-        pictures, negatives = counts.get(label, (0, 0))
-        counts[label] = pictures + (not negative), negatives + negative
+    stored = Counter(zip(snapshot.labels, snapshot.negative.tolist(), strict=True))
+    counts = {label: (stored[label, False], stored[label, True]) for label in snapshot.labels}
     return _reported(snapshot.version, counts, asked)
 
 
@@ -193,14 +194,15 @@ def _reported(version: int, counts: Mapping[str, tuple[int, int]], asked: Sequen
         others = {other: count for other, count in answered.most_common() if other is not None and other != label}
         stored = counts.get(label, (0, 0))
         labels.append(LabelReport(label, *stored, answered.total(), answered[label], answered[None], others))
-    doubts = sorted(_doubts(counts, asked), key=lambda doubt: doubt.probability)[:_MOST_DOUBTS]
+    doubts = sorted(_doubts(labels, asked), key=lambda doubt: doubt.probability)[:_MOST_DOUBTS]
     return Report(version, tuple(labels), tuple(doubts), tuple(_advice(labels, doubts)))
 
 
-def _doubts(counts: Mapping[str, tuple[int, int]], asked: Sequence[_Asked]) -> Iterator[Doubt]:
+def _doubts(labels: Sequence[LabelReport], asked: Sequence[_Asked]) -> Iterator[Doubt]:
+    pictures = {of.label: of.pictures for of in labels}
     for label, source, answer in asked:
         probability, looks_like = answer.scores.get(label, 1.0), next(iter(answer.scores))
-        if looks_like != label and probability <= _UNLIKELY and counts[label][0] >= _FEW:
+        if looks_like != label and probability <= _UNLIKELY and pictures[label] >= _FEW:
             yield Doubt(label, source, looks_like, probability, answer.confidence)
 
 
